@@ -1,0 +1,265 @@
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{
+    Backend, BackendError, Begin, Begun, Completed, Fence, Found, Lifetimes, Locals, Notice, Owner, Reason, Record,
+    Renewed, Watches,
+};
+use crate::{
+    key::Key,
+    protocol::{
+        lease::Inbox,
+        store::{self, Seen, Slot, Told},
+        time,
+    },
+};
+
+/// How many keys are remembered unless [`Memory::with_capacity`] says otherwise.
+const CAPACITY: usize = 65_536;
+
+/// How long the state of a key outlives its lease and its record.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// A backend inside one process: the embedded default of every example and test.
+///
+/// It speaks the whole protocol on tokio's clock. One handle and its clones are one replica;
+/// [`replica`](Self::replica) makes another one on the same store, which is how a fleet is tested without a network.
+///
+/// Bounded: it remembers 65 536 keys unless told otherwise, and forgets what expires first when there is no more room.
+/// What is forgotten is computed again.
+#[derive(Clone)]
+pub struct Memory {
+    store: Arc<Mutex<Store>>,
+    inbox: Inbox,
+    watches: Watches,
+    locals: Locals,
+}
+
+struct Store {
+    origin: tokio::time::Instant,
+    capacity: usize,
+    entries: HashMap<Key, Entry>,
+    replicas: HashMap<Inbox, Watches>,
+    next_inbox: u32,
+}
+
+#[derive(Default)]
+struct Entry {
+    slot: Slot,
+    payload: Bytes,
+    cost: Duration,
+}
+
+impl Memory {
+    /// An empty store with room for 65 536 keys.
+    pub fn new() -> Self {
+        Self::with_capacity(const { NonZeroUsize::new(CAPACITY).unwrap() })
+    }
+
+    /// An empty store with room for `capacity` keys.
+    pub fn with_capacity(capacity: NonZeroUsize) -> Self {
+        let store = Store {
+            origin: tokio::time::Instant::now(),
+            capacity: capacity.get(),
+            entries: HashMap::new(),
+            replicas: HashMap::new(),
+            next_inbox: 0,
+        };
+        Self::on(Arc::new(Mutex::new(store)))
+    }
+
+    /// Another replica on the same store: it shares records and flights, but neither the table of local flights nor the
+    /// inbox.
+    #[must_use]
+    pub fn replica(&self) -> Self {
+        Self::on(Arc::clone(&self.store))
+    }
+
+    /// How many keys are remembered.
+    pub fn len(&self) -> usize {
+        let mut store = self.store();
+        store.expire();
+        store.entries.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn on(store: Arc<Mutex<Store>>) -> Self {
+        let watches = Watches::default();
+        let inbox = {
+            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inbox = [0; 12];
+            inbox[8..].copy_from_slice(&store.next_inbox.to_be_bytes());
+            store.next_inbox += 1;
+            store.replicas.insert(Inbox(inbox), watches.clone());
+            Inbox(inbox)
+        };
+        Self { store, inbox, watches, locals: Locals::default() }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    fn now(&self) -> time::Instant<time::Store> {
+        // Fences are times, and zero is no fence.
+        time::Instant::from_micros(1).after(self.origin.elapsed())
+    }
+
+    fn entry(&mut self, key: &Key) -> &mut Entry {
+        if self.entries.len() >= self.capacity && !self.entries.contains_key(key) {
+            self.expire();
+            while self.entries.len() >= self.capacity {
+                let first = self.entries.iter().min_by_key(|(_, entry)| entry.slot.expires());
+                let Some(first) = first.map(|(key, _)| key.clone()) else { break };
+                self.entries.remove(&first);
+            }
+        }
+        self.entries.entry(key.clone()).or_default()
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        self.entries.retain(|_, entry| {
+            entry.slot.expire(now);
+            !entry.slot.is_empty()
+        });
+    }
+
+    fn tell(&self, key: &Key, told: Told, record: Option<&Found>) {
+        for (inbox, notice) in told {
+            let notice = match notice {
+                store::Notice::Landed(fence) => Notice::Landed(fence, record.cloned()),
+                store::Notice::Retry => Notice::Retry,
+                store::Notice::Scatter(time) => Notice::Scatter(time),
+                store::Notice::Invalidated => Notice::Invalidated,
+            };
+            if let Some(watches) = self.replicas.get(&inbox) {
+                watches.notify(key.digest(), &notice);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn found(&self, seen: Seen) -> Found {
+        let Seen { fence, age, lifetimes } = seen;
+        Found { fence, age, lifetimes, cost: self.cost, payload: self.payload.clone() }
+    }
+
+    fn hold(&mut self, record: Record) -> impl FnOnce(Fence) -> Found + use<> {
+        let Record { lifetimes, cost, payload } = record;
+        (self.payload, self.cost) = (payload.clone(), cost);
+        let lifetimes = Lifetimes { keep: lifetimes.total(), ..lifetimes };
+        move |fence| Found { fence, age: Duration::ZERO, lifetimes, cost, payload }
+    }
+}
+
+impl Backend for Memory {
+    fn locals(&self) -> &Locals {
+        &self.locals
+    }
+
+    async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, BackendError> {
+        let watch = self.watches.arm(key.digest());
+        let Begin { owner, lease, followed } = begin;
+        let begin = store::Begin { owner, inbox: self.inbox, lease, followed };
+        let mut store = self.store();
+        let now = store.now();
+        let entry = store.entry(key);
+        Ok(match entry.slot.begin(now, begin, LINGER) {
+            store::Begun::Hit(seen) => Begun::Hit(entry.found(seen)),
+            store::Begun::Lead { fence, failures, stale } => {
+                Begun::Lead { fence, failures, stale: stale.map(|seen| entry.found(seen)), watch }
+            }
+            store::Begun::Follow { fence, left } => Begun::Follow { fence, left, watch },
+            store::Begun::Stale(seen) => Begun::Stale(entry.found(seen)),
+            store::Begun::Scatter(time) => Begun::Scatter(time),
+            store::Begun::Poisoned => Begun::Poisoned,
+        })
+    }
+
+    async fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> Result<Renewed, BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        let entry = store.entries.get_mut(key);
+        Ok(entry.map_or(Renewed::Lost, |entry| entry.slot.renew(now, owner, lease, LINGER)))
+    }
+
+    async fn complete(&self, key: &Key, owner: Owner, fence: Fence, record: Record) -> Result<Completed, BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        let Some(entry) = store.entries.get_mut(key) else {
+            return Ok(Completed::Superseded);
+        };
+        let lifetimes = Lifetimes { keep: record.lifetimes.total(), ..record.lifetimes };
+        let before = entry.slot.leader();
+        let (completed, told) = entry.slot.complete(now, owner, fence, lifetimes, LINGER);
+        if completed == Completed::Stored && before == Some((owner, fence)) {
+            let found = entry.hold(record)(fence);
+            store.tell(key, told, Some(&found));
+        }
+        Ok(completed)
+    }
+
+    async fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> Result<(), BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        if let Some(entry) = store.entries.get_mut(key) {
+            let told = entry.slot.abort(now, owner, reason, LINGER);
+            store.tell(key, told, None);
+        }
+        Ok(())
+    }
+
+    async fn invalidate(&self, key: &Key) -> Result<(), BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        if let Some(entry) = store.entries.get_mut(key) {
+            let told = entry.slot.invalidate(now, LINGER);
+            entry.payload = Bytes::new();
+            store.tell(key, told, None);
+        }
+        Ok(())
+    }
+
+    async fn put(&self, key: &Key, record: Record) -> Result<(), BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        let entry = store.entry(key);
+        let (_, told) = entry.slot.put(now, record.lifetimes, LINGER);
+        entry.hold(record);
+        store.tell(key, told, None);
+        Ok(())
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Found>, BackendError> {
+        let mut store = self.store();
+        let now = store.now();
+        Ok(store.entries.get_mut(key).and_then(|entry| entry.slot.get(now).map(|seen| entry.found(seen))))
+    }
+}

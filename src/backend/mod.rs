@@ -1,0 +1,162 @@
+//! Where replicas meet: the [`Backend`] trait, [`Memory`] for one process, and [`Redis`] for many.
+//!
+//! A backend keeps, per key, at most one *record* (a stored result) and the *state* of the flight in the air. Its
+//! operations are few and atomic, and each is idempotent when retried. They cover the classic operations of a
+//! distributed singleflight store:
+//!
+//! | classic | here |
+//! |---|---|
+//! | get result with its TTL | [`Backend::get`], or [`Backend::begin`] answering [`Begun::Hit`] |
+//! | set result | [`Backend::put`] |
+//! | try-lock | [`Backend::begin`] answering [`Begun::Lead`] |
+//! | extend lock | [`Backend::renew`] |
+//! | unlock | [`Backend::abort`] |
+//! | unlock-and-set | [`Backend::complete`] |
+//! | delete | [`Backend::invalidate`] |
+
+mod error;
+mod erased;
+mod locals;
+mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod watch;
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+
+pub(crate) use self::erased::{DynBackend, Shared};
+#[cfg(feature = "redis")]
+pub use self::redis::Redis;
+pub use self::{
+    error::{BackendError, ErrorKind},
+    locals::Locals,
+    memory::Memory,
+    watch::{Notice, Watch, Watches},
+};
+pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Renewed};
+use crate::key::Key;
+
+/// A store that several replicas share.
+///
+/// An implementation is a handle: cloning it is cheap, and all clones share one [`Locals`] (hence one table of
+/// flights in the air) and one inbox. Every operation is atomic and may be retried with the same arguments.
+///
+/// Dropping a returned future must leave the handle usable; whether the operation took place is then unknown.
+pub trait Backend: Send + Sync + 'static {
+    /// What the callers of this process share: the same value for every clone of the handle.
+    fn locals(&self) -> &Locals;
+
+    /// Finds a usable record, leads a flight, or joins the one in the air.
+    ///
+    /// The watch that comes with [`Begun::Lead`] and [`Begun::Follow`] is armed before the store is asked, so that no
+    /// message can fall between the answer and the wait.
+    fn begin(&self, key: &Key, begin: Begin) -> impl Future<Output = Result<Begun, BackendError>> + Send;
+
+    /// Lets a lease run for its whole length again.
+    fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> impl Future<Output = Result<Renewed, BackendError>> + Send;
+
+    /// Stores the result of a flight, ends it, and tells everybody who waits.
+    fn complete(
+        &self,
+        key: &Key,
+        owner: Owner,
+        fence: Fence,
+        record: Record,
+    ) -> impl Future<Output = Result<Completed, BackendError>> + Send;
+
+    /// Ends a flight without a result. Does nothing unless `owner` leads.
+    fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Deletes the record; a flight in the air neither stores nor answers anyone who arrives later.
+    fn invalidate(&self, key: &Key) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Invalidates and stores in one step.
+    fn put(&self, key: &Key, record: Record) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// The stored record, if there is one, whatever its age.
+    fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Found>, BackendError>> + Send;
+}
+
+/// What a caller asks for when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// The attempt: new for every begin, the same for its retries.
+    pub owner: Owner,
+    /// How long the caller may lead without renewing.
+    pub lease: Duration,
+    /// The greatest fence followed so far, or [`Fence::NONE`]: a record at or above it is a hit, whatever its age.
+    pub followed: Fence,
+}
+
+/// What the store answers to a [`Begin`].
+#[derive(Debug)]
+pub enum Begun {
+    /// Use this record.
+    Hit(Found),
+    /// Run the work under this fence.
+    Lead {
+        /// The fence of the new flight.
+        fence: Fence,
+        /// Failures in a row before it.
+        failures: u32,
+        /// A record that may be served while the work runs.
+        stale: Option<Found>,
+        /// Tells of an invalidation while the work runs.
+        watch: Watch,
+    },
+    /// Somebody else leads. The lease ends after `left` unless it is renewed.
+    Follow {
+        /// The fence of the flight in the air.
+        fence: Fence,
+        /// What is left of its lease.
+        left: Duration,
+        /// Tells how the flight ends.
+        watch: Watch,
+    },
+    /// Somebody else refreshes this record; use it meanwhile.
+    Stale(Found),
+    /// The outcome cannot be shared for this long: everyone for himself.
+    Scatter(Duration),
+    /// Too many leaders died or failed in a row: run uncoordinated, at most one per replica.
+    Poisoned,
+}
+
+/// A result on its way to the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// How long it may be used.
+    pub lifetimes: Lifetimes,
+    /// How long the work took.
+    pub cost: Duration,
+    /// The encoded result.
+    pub payload: Bytes,
+}
+
+/// A result as it was found in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The flight that wrote it.
+    pub fence: Fence,
+    /// How long ago it landed.
+    pub age: Duration,
+    /// How long it may be used, counted from when it landed; `keep` is the whole time the store keeps it.
+    pub lifetimes: Lifetimes,
+    /// How long the work took.
+    pub cost: Duration,
+    /// The encoded result.
+    pub payload: Bytes,
+}
+
+impl Found {
+    /// Whether it is a hit for everybody.
+    pub fn is_fresh(&self) -> bool {
+        self.age < self.lifetimes.fresh
+    }
+
+    /// Whether it is fresh, or may be served while somebody refreshes it.
+    pub fn is_usable(&self) -> bool {
+        self.age < self.lifetimes.fresh + self.lifetimes.stale
+    }
+}

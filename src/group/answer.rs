@@ -1,0 +1,76 @@
+use std::{any::Any, future::Future, pin::Pin, time::Duration};
+
+/// What one caller brings: runs at most once, in the flight's own task or in the caller.
+pub(crate) type Work<T> = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
+
+/// What came of the work.
+#[derive(Debug)]
+pub(crate) enum Done<T> {
+    /// A result to share with those who wait, fresh and then stale this long for later callers.
+    Value {
+        /// The result.
+        value: T,
+        /// A hit for everybody this long.
+        fresh: Duration,
+        /// Then served stale this long.
+        stale: Duration,
+    },
+    /// The work failed. A failure that is a result may be given to those who already wait.
+    Failed(Option<T>),
+    /// Nobody else may see the outcome; for this long nobody need ask.
+    Unshareable(Duration),
+}
+
+/// What a flight tells one of its callers.
+pub(crate) enum Answer<T> {
+    /// A result, and where it came from.
+    Value(T, Source),
+    /// The caller's own work ran and did not end in a shared value: the caller knows its outcome already.
+    Ran,
+    /// The caller's own work ran and panicked.
+    Panicked(Box<dyn Any + Send>),
+    /// The caller may run its work itself, uncoordinated.
+    Alone(Work<T>, Alone),
+    /// Only for strict callers: running would break the promise of one execution.
+    Refused(Alone),
+}
+
+/// Where a result came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// This caller's own work ran, and the result was shared.
+    Led,
+    /// Another caller of this process ran the work.
+    JoinedHere,
+    /// A caller of another replica ran the work.
+    JoinedElsewhere,
+    /// A fresh stored result, this old.
+    Hit {
+        /// Time since it landed.
+        age: Duration,
+    },
+    /// A stale stored result, this old, served while one caller refreshes it.
+    Stale {
+        /// Time since it landed.
+        age: Duration,
+    },
+    /// This caller's own work ran by itself.
+    Alone(Alone),
+}
+
+/// Why a caller ran its work by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Alone {
+    /// It waited as long as it was willing to.
+    WaitTimeout,
+    /// The outcome of this key cannot be shared at present.
+    Unshareable,
+    /// The store could not be reached in time.
+    Unavailable,
+    /// Too many leaders died or failed in a row.
+    Poisoned,
+    /// The lease was lost before the result could be stored.
+    Superseded,
+}

@@ -1,0 +1,5 @@
+//! The flight protocol, pure: no IO, no clock, no randomness, no async. See `docs/protocol.md`.
+
+pub mod lease;
+pub mod store;
+pub mod time;
