@@ -4,4 +4,7 @@ pub mod codec;
 pub mod group;
 mod key;
 pub mod protocol;
-pub use self::{group::Group, key::{Digest, Key, KeyBuilder}};
+pub use self::{
+    group::Group,
+    key::{Digest, Key, KeyBuilder},
+};

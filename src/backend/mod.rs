@@ -14,8 +14,8 @@
 //! | unlock-and-set | [`Backend::complete`] |
 //! | delete | [`Backend::invalidate`] |
 
-mod error;
 mod erased;
+mod error;
 mod locals;
 mod memory;
 #[cfg(feature = "redis")]
@@ -35,8 +35,8 @@ pub use self::{
     memory::Memory,
     watch::{Notice, Watch, Watches},
 };
-pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Renewed};
 use crate::key::Key;
+pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Renewed};
 
 /// A store that several replicas share.
 ///
@@ -55,7 +55,12 @@ pub trait Backend: Send + Sync + 'static {
     fn begin(&self, key: &Key, begin: Begin) -> impl Future<Output = Result<Begun, BackendError>> + Send;
 
     /// Lets a lease run for its whole length again.
-    fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> impl Future<Output = Result<Renewed, BackendError>> + Send;
+    fn renew(
+        &self,
+        key: &Key,
+        owner: Owner,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Renewed, BackendError>> + Send;
 
     /// Stores the result of a flight, ends it, and tells everybody who waits.
     fn complete(

@@ -3,8 +3,8 @@ mod answer;
 
 use std::{marker::PhantomData, sync::Arc, time::Duration};
 
-pub(crate) use self::answer::{Answer, Done, Work};
 pub use self::answer::{Alone, Source};
+pub(crate) use self::answer::{Answer, Done, Work};
 use crate::{backend::Shared, codec::Codec, key::Key};
 
 /// What one call asks of the engine.
@@ -43,5 +43,9 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
 
 /// Distributed singleflight for values of type `T`.
 pub struct Group<T>(Engine<T>);
-impl<T> Group<T> { /// Schema.
- pub fn schema(self, _: u32) -> Self { self } }
+impl<T> Group<T> {
+    /// Schema.
+    pub fn schema(self, _: u32) -> Self {
+        self
+    }
+}

@@ -1,0 +1,4 @@
+//! `Redis`: the store that replicas share.
+/// Placeholder.
+#[derive(Clone, Debug)]
+pub struct Redis;
