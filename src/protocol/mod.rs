@@ -1,5 +1,7 @@
 //! The flight protocol, pure: no IO, no clock, no randomness, no async. See `docs/protocol.md`.
 
+pub mod flight;
 pub mod lease;
 pub mod store;
 pub mod time;
+mod words;

@@ -1,0 +1,111 @@
+//! Running the work, with a lease or without.
+
+use core::time::Duration;
+
+use super::{
+    Alone, Attempt, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed, Settle,
+    TAKE_OVERS, Verdict,
+};
+
+impl Flight {
+    pub(super) fn lease(&self, attempt: Attempt, fence: Fence, failures: u32, sent: Instant) -> Lease {
+        let until = sent.after(self.rules.lease);
+        let renewal = Renewal::Due(sent.after(self.rules.lease / 3));
+        Lease { attempt, fence, failures, until, renewal }
+    }
+
+    /// Starts the work of whoever has waited longest.
+    pub(super) fn lead(&mut self, lease: Option<Lease>) {
+        let first = self.callers.iter().min_by_key(|(caller, seat)| (seat.joined, **caller));
+        let Some((&runner, _)) = first else {
+            // Everybody left in the same instant.
+            if let Some(lease) = lease {
+                self.outputs.push_back(Output::Abort { attempt: lease.attempt, reason: Reason::Abandon });
+            }
+            return self.rest();
+        };
+        self.spent = Duration::ZERO;
+        self.phase = Phase::Leading { lease, runner, stale_until: None, detached: None };
+        self.outputs.push_back(Output::Work { caller: runner });
+    }
+
+    /// Local coalescing alone: still one execution at a time in this process, stored nowhere.
+    pub(super) fn uncoordinated(&mut self, why: Alone) {
+        let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller).collect();
+        self.answer(strict, Verdict::Refused(why));
+        self.lead(None);
+    }
+
+    pub(super) fn worked(&mut self, now: Instant, outcome: Outcome) {
+        let Phase::Leading { lease, runner, stale_until, .. } = self.phase else {
+            return;
+        };
+        match outcome {
+            Outcome::Value => {
+                self.failures = 0;
+                let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller);
+                let strict: Vec<_> = strict.collect();
+                let Some(lease) = lease else {
+                    self.answer(strict, Verdict::Refused(Alone::Superseded));
+                    self.answer_all(Verdict::Value(Origin::Computed(runner)));
+                    return self.next(now);
+                };
+                self.callers.retain(|_, seat| !seat.strict);
+                self.answer_all(Verdict::Value(Origin::Computed(runner)));
+                self.settle(now, lease, Settle::Complete { fence: lease.fence, failure: false }, strict);
+            }
+            Outcome::Failed { shareable } => {
+                self.answer(vec![runner], Verdict::Ran);
+                let before = lease.map_or(self.failures, |lease| lease.failures);
+                let shared = shareable && before >= TAKE_OVERS && stale_until.is_none();
+                if shared {
+                    self.answer_all(Verdict::Value(Origin::Computed(runner)));
+                    self.failures = 0;
+                } else {
+                    self.failures += 1;
+                }
+                let Some(lease) = lease else {
+                    return self.next(now);
+                };
+                let with = match shared {
+                    true => Settle::Complete { fence: lease.fence, failure: true },
+                    false => Settle::Abort(Reason::Retry),
+                };
+                self.settle(now, lease, with, Vec::new());
+            }
+            Outcome::Unshareable(time) => {
+                self.answer(vec![runner], Verdict::Ran);
+                self.scatter();
+                if let Some(lease) = lease {
+                    self.settle(now, lease, Settle::Abort(Reason::Scatter(time)), Vec::new());
+                }
+            }
+        }
+    }
+
+    pub(super) fn renewed(&mut self, now: Instant, attempt: Attempt, renewed: Option<Renewed>) {
+        let Phase::Leading { lease: held, .. } = &mut self.phase else { return };
+        let Some(lease) = held.as_mut().filter(|lease| lease.attempt == attempt) else { return };
+        let Renewal::Sent(sent) = lease.renewal else { return };
+        match renewed {
+            Some(Renewed::Held) => {
+                lease.until = sent.after(self.rules.lease);
+                lease.renewal = Renewal::Due(sent.after(self.rules.lease / 3));
+            }
+            // Somebody else leads by now: what comes of the work is for the callers of this replica alone.
+            Some(Renewed::Lost) => *held = None,
+            // Unknown is not lost: the old deadline stands, and there is time to ask again.
+            None => lease.renewal = Renewal::Due(now.after(self.rules.lease / 6)),
+        }
+    }
+
+    /// Stops work that nobody waits for.
+    pub(super) fn evict(&mut self, now: Instant) {
+        let Phase::Leading { lease, detached: Some(_), .. } = self.phase else { return };
+        self.outputs.push_back(Output::Cancel);
+        match lease {
+            Some(lease) => self.settle(now, lease, Settle::Abort(Reason::Abandon), Vec::new()),
+            None => self.next(now),
+        }
+    }
+}
