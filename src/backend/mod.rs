@@ -26,7 +26,7 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 
-pub(crate) use self::erased::{DynBackend, Shared};
+pub(crate) use self::erased::Shared;
 #[cfg(feature = "redis")]
 pub use self::redis::Redis;
 pub use self::{
@@ -162,6 +162,11 @@ impl Found {
 
     /// Whether it is fresh, or may be served while somebody refreshes it.
     pub fn is_usable(&self) -> bool {
-        self.age < self.lifetimes.fresh + self.lifetimes.stale
+        !self.usable_for().is_zero()
+    }
+
+    /// How much longer it may be used, fresh or stale.
+    pub fn usable_for(&self) -> Duration {
+        (self.lifetimes.fresh + self.lifetimes.stale).saturating_sub(self.age)
     }
 }

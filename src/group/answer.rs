@@ -1,5 +1,7 @@
 use std::{any::Any, future::Future, pin::Pin, time::Duration};
 
+pub use crate::protocol::flight::Alone;
+
 /// What one caller brings: runs at most once, in the flight's own task or in the caller.
 pub(crate) type Work<T> = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
 
@@ -57,20 +59,4 @@ pub enum Source {
     },
     /// This caller's own work ran by itself.
     Alone(Alone),
-}
-
-/// Why a caller ran its work by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Alone {
-    /// It waited as long as it was willing to.
-    WaitTimeout,
-    /// The outcome of this key cannot be shared at present.
-    Unshareable,
-    /// The store could not be reached in time.
-    Unavailable,
-    /// Too many leaders died or failed in a row.
-    Poisoned,
-    /// The lease was lost before the result could be stored.
-    Superseded,
 }

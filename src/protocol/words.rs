@@ -217,3 +217,15 @@ pub enum Alone {
     /// The lease was lost before the result could be stored.
     Superseded,
 }
+
+impl core::fmt::Display for Alone {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::WaitTimeout => "waited for too long",
+            Self::Unshareable => "the outcome cannot be shared",
+            Self::Unavailable => "the store did not answer in time",
+            Self::Poisoned => "too many leaders died or failed in a row",
+            Self::Superseded => "the lease was lost while the work ran",
+        })
+    }
+}

@@ -1,0 +1,333 @@
+//! The only place where the protocol meets a backend, a clock and a task. It decides nothing.
+
+use std::{
+    any::Any,
+    future::{pending, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::{JoinError, JoinHandle},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    answer::{Alone, Answer, Done, Source, Work},
+    calls::{Asked, Call, Calls, Copy},
+    engine::{Engine, Options},
+    table::{Cell, Chair, Seats},
+};
+use crate::{
+    backend::{self, Lifetimes, Watch},
+    protocol::flight::{Input, Notice, Origin, Outcome, Output, Reply, Verdict},
+};
+
+/// Flies one flight from its first caller until it is over.
+pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
+    engine: Engine<T>,
+    cell: Arc<Cell<T>>,
+    calls: Calls<T>,
+    in_air: Vec<Call<T>>,
+    watch: Option<Watch>,
+    work: Option<JoinHandle<Done<T>>>,
+    started: Instant,
+    /// What the work returned, and how long it may be used.
+    computed: Option<(T, Lifetimes)>,
+    cost: Duration,
+    keep: Duration,
+    /// What the store had, for everybody who waited.
+    found: Option<Copy<T>>,
+    /// What may be served while the work runs.
+    stale: Option<Copy<T>>,
+    panic: Option<Box<dyn Any + Send>>,
+    /// Held while work runs that no caller waits for.
+    detached: Option<OwnedSemaphorePermit>,
+    retired: bool,
+}
+
+/// What the driver waits for.
+enum Event<T> {
+    Asked(Asked<T>),
+    Worked(Result<Done<T>, JoinError>),
+    Notice(backend::Notice),
+    Timer,
+    Bell,
+}
+
+/// How the flight stands when it has no more to say.
+struct Next {
+    due: Option<Instant>,
+    detached: bool,
+    over: bool,
+}
+
+/// An output with what it needs from the seats, taken out under their lock and done after it.
+enum Action<T> {
+    Tell(Vec<Chair<T>>, Verdict),
+    Work(Work<T>),
+    Other(Output),
+}
+
+impl<T: Clone + Send + Sync + 'static> Driver<T> {
+    pub(super) fn new(engine: Engine<T>, cell: Arc<Cell<T>>, options: &Options) -> Self {
+        let calls = Calls::new(&engine, &cell.key, options.lock_ttl);
+        Self {
+            engine,
+            cell,
+            calls,
+            in_air: Vec::new(),
+            watch: None,
+            work: None,
+            started: Instant::now(),
+            computed: None,
+            cost: Duration::ZERO,
+            keep: options.keep(),
+            found: None,
+            stale: None,
+            panic: None,
+            detached: None,
+            retired: false,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let next = self.perform();
+            let quiet = next.over && self.in_air.is_empty() && self.work.is_none();
+            if quiet && self.engine.table.retire(&self.cell) {
+                self.retired = true;
+                return;
+            }
+            match self.next(next.due).await {
+                Event::Asked(asked) => self.asked(asked),
+                Event::Worked(done) => self.worked(done),
+                Event::Notice(notice) => self.noticed(notice),
+                Event::Timer => {
+                    let now = self.cell.now();
+                    self.cell.seats().flight.handle_timeout(now);
+                }
+                Event::Bell => {}
+            }
+        }
+    }
+
+    /// In this order: an answer of the store or a result that is there already goes before a timer that ran out.
+    async fn next(&mut self, due: Option<Instant>) -> Event<T> {
+        let (in_air, work, watch) = (&mut self.in_air, &mut self.work, &mut self.watch);
+        let asked = poll_fn(|cx| {
+            for (index, call) in in_air.iter_mut().enumerate() {
+                if let Poll::Ready(asked) = call.as_mut().poll(cx) {
+                    drop(in_air.swap_remove(index));
+                    return Poll::Ready(asked);
+                }
+            }
+            Poll::Pending
+        });
+        let worked = async {
+            match work {
+                Some(handle) => {
+                    let done = handle.await;
+                    *work = None;
+                    done
+                }
+                None => pending().await,
+            }
+        };
+        let noticed = async {
+            match watch {
+                Some(watch) => watch.next().await,
+                None => pending().await,
+            }
+        };
+        let timer = async {
+            match due {
+                Some(due) => sleep_until(due).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            asked = asked => Event::Asked(asked),
+            done = worked => Event::Worked(done),
+            notice = noticed => Event::Notice(notice),
+            () = self.cell.bell.notified() => Event::Bell,
+            () = timer => Event::Timer,
+        }
+    }
+
+    fn handle(&self, input: Input) {
+        let now = self.cell.now();
+        self.cell.seats().flight.handle(now, input);
+    }
+
+    fn asked(&mut self, asked: Asked<T>) {
+        match asked {
+            Asked::Begun { attempt, reply, copy, watch } => {
+                // The old watch goes only now: the new one was armed before the store was asked.
+                self.watch = watch;
+                match reply {
+                    Reply::Hit { .. } => self.found = copy,
+                    _ => self.stale = copy,
+                }
+                self.handle(Input::Begun(attempt, reply));
+            }
+            Asked::Renewed(attempt, renewed) => self.handle(Input::Renewed(attempt, renewed)),
+            Asked::Completed(attempt, completed) => self.handle(Input::Completed(attempt, completed)),
+            Asked::Aborted(attempt, done) => self.handle(Input::Aborted(attempt, done)),
+        }
+    }
+
+    fn worked(&mut self, done: Result<Done<T>, JoinError>) {
+        self.cost = self.started.elapsed();
+        let keep = self.keep;
+        let outcome = match done {
+            Ok(Done::Value { value, fresh, stale }) => {
+                self.computed = Some((value, Lifetimes { fresh, stale, keep }));
+                Outcome::Value
+            }
+            Ok(Done::Failed(value)) => {
+                let shareable = value.is_some();
+                // Fresh for nobody: for those alone who wait now.
+                self.computed = value.map(|value| (value, Lifetimes { keep, ..Lifetimes::default() }));
+                Outcome::Failed { shareable }
+            }
+            Ok(Done::Unshareable(time)) => Outcome::Unshareable(time),
+            Err(error) => {
+                self.panic = error.try_into_panic().ok();
+                Outcome::Failed { shareable: false }
+            }
+        };
+        self.handle(Input::Worked(outcome));
+    }
+
+    fn noticed(&mut self, notice: backend::Notice) {
+        let notice = match notice {
+            backend::Notice::Landed(fence, found) => {
+                let copy = found.and_then(|found| self.calls.copy(&found));
+                let with_record = copy.is_some();
+                self.found = copy.or(self.found.take());
+                Notice::Landed { fence, with_record }
+            }
+            backend::Notice::Retry => Notice::Retry,
+            backend::Notice::Scatter(_) => Notice::Scatter,
+            backend::Notice::Invalidated => Notice::Invalidated,
+        };
+        self.handle(Input::Notified(notice));
+    }
+
+    /// Does what the flight says until it says no more.
+    fn perform(&mut self) -> Next {
+        loop {
+            let (actions, next) = self.actions();
+            if actions.is_empty() && next.detached == self.detached.is_some() {
+                return next;
+            }
+            actions.into_iter().for_each(|action| self.act(action));
+            if !next.detached {
+                self.detached = None;
+            } else if self.detached.is_none() {
+                self.detached = Arc::clone(&self.engine.table.detached).try_acquire_owned().ok();
+                if self.detached.is_none() {
+                    self.handle(Input::Evict);
+                }
+            }
+        }
+    }
+
+    fn actions(&self) -> (Vec<Action<T>>, Next) {
+        let mut seats = self.cell.seats();
+        let mut actions = Vec::new();
+        while let Some(output) = seats.flight.poll_output() {
+            actions.push(match output {
+                Output::Answer { callers, verdict } => {
+                    let chairs = callers.into_iter();
+                    Action::Tell(chairs.filter_map(|caller| seats.chairs.remove(&caller)).collect(), verdict)
+                }
+                Output::Work { caller } => {
+                    let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
+                    Action::Work(work.expect("a caller that waits has its work, and it is started once"))
+                }
+                output => Action::Other(output),
+            });
+        }
+        let Seats { flight, .. } = &*seats;
+        let due = flight.poll_timeout().map(|due| self.cell.at(due));
+        (actions, Next { due, detached: flight.is_detached(), over: flight.is_over() })
+    }
+
+    fn act(&mut self, action: Action<T>) {
+        match action {
+            Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
+            Action::Work(work) => {
+                self.started = Instant::now();
+                // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
+                self.work = Some(tokio::spawn(work()));
+            }
+            Action::Other(Output::Begin { attempt, followed }) => self.in_air.push(self.calls.begin(attempt, followed)),
+            Action::Other(Output::Renew { attempt }) => self.in_air.push(self.calls.renew(attempt)),
+            Action::Other(Output::Abort { attempt, reason }) => self.in_air.push(self.calls.abort(attempt, reason)),
+            Action::Other(Output::Complete { attempt, fence, .. }) => {
+                let (value, lifetimes) = self.computed.as_ref().expect("what is completed was computed");
+                self.in_air.push(self.calls.complete(attempt, fence, value, *lifetimes, self.cost));
+            }
+            Action::Other(Output::Cancel) => {
+                if let Some(work) = self.work.take() {
+                    work.abort();
+                }
+            }
+            Action::Other(Output::Detach) => self.engine.table.detach(&self.cell),
+            Action::Other(Output::Answer { .. } | Output::Work { .. }) => unreachable!("taken out with the seats"),
+        }
+    }
+
+    fn tell(&mut self, chair: Chair<T>, verdict: Verdict) {
+        let ran = chair.work.is_none();
+        let stored = |copy: &Option<Copy<T>>| {
+            let copy = copy.as_ref().expect("what is answered was found");
+            (copy.value.clone(), copy.landed.elapsed())
+        };
+        let answer = match verdict {
+            Verdict::Value(Origin::Computed(_) | Origin::Landed) => {
+                let (value, _) = self.computed.as_ref().expect("what is answered was computed");
+                Answer::Value(value.clone(), if ran { Source::Led } else { Source::JoinedHere })
+            }
+            Verdict::Value(Origin::Elsewhere) => Answer::Value(stored(&self.found).0, Source::JoinedElsewhere),
+            Verdict::Value(Origin::Stored) => {
+                let (value, age) = stored(&self.found);
+                Answer::Value(value, Source::Hit { age })
+            }
+            Verdict::Stale => {
+                let (value, age) = stored(&self.stale);
+                Answer::Value(value, Source::Stale { age })
+            }
+            Verdict::Ran => self.panic.take().map_or(Answer::Ran, Answer::Panicked),
+            Verdict::Refused(why) => Answer::Refused(why),
+            Verdict::Alone(why) => match chair.work {
+                Some(work) => Answer::Alone(work, why),
+                None => Answer::Ran,
+            },
+        };
+        // Whoever left in this instant does not need it.
+        let _ = chair.tell.send(answer);
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Drop for Driver<T> {
+    /// After its run nobody waits. Else the runtime is shutting down, or a `Clone` or a codec of the user panicked:
+    /// everybody who still has his work goes by himself.
+    fn drop(&mut self) {
+        if self.retired {
+            return;
+        }
+        self.engine.table.detach(&self.cell);
+        let chairs = std::mem::take(&mut self.cell.seats().chairs);
+        for chair in chairs.into_values() {
+            if let Some(work) = chair.work {
+                let _ = chair.tell.send(Answer::Alone(work, Alone::Unavailable));
+            }
+        }
+    }
+}

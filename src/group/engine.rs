@@ -1,0 +1,148 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::{
+    Flown,
+    answer::{Alone, Answer, Source, Work},
+    driver::Driver,
+    table::{Seat, Table},
+};
+use crate::{
+    backend::{BackendError, ErrorKind, Found, Record, Shared},
+    codec::Codec,
+    key::Key,
+    protocol::flight::{Input, Notice, Rules},
+};
+
+/// How long a caller waits for the store before the work, all exchanges together.
+const BUDGET: Duration = Duration::from_millis(250);
+
+/// How long work runs that no caller waits for.
+const DETACHED: Duration = Duration::from_secs(60);
+
+/// What one call asks of the engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) lock_ttl: Duration,
+    pub(crate) wait_timeout: Duration,
+    /// Rather refuse than run a second execution.
+    pub(crate) strict: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lock_ttl: Duration::from_secs(5), wait_timeout: Duration::from_secs(10), strict: false }
+    }
+}
+
+impl Options {
+    /// How long the store keeps a record at least: a follower may learn of it only when the lease ends.
+    pub(crate) fn keep(&self) -> Duration {
+        self.lock_ttl + Duration::from_secs(1)
+    }
+}
+
+/// Coalesces work by key, on this replica and across replicas. Clones share everything.
+pub(crate) struct Engine<T> {
+    pub(super) backend: Shared,
+    pub(super) codec: Arc<dyn Codec<T>>,
+    pub(super) table: Arc<Table<T>>,
+}
+
+impl<T> Clone for Engine<T> {
+    fn clone(&self) -> Self {
+        Self { backend: self.backend.clone(), codec: self.codec.clone(), table: self.table.clone() }
+    }
+}
+
+impl<T> fmt::Debug for Engine<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Engine<T> {
+    /// The table of flights belongs to the backend handle: engines made from clones of one handle share it.
+    pub(crate) fn new(backend: Shared, codec: Arc<dyn Codec<T>>) -> Self {
+        let table = backend.locals().get();
+        Self { backend, codec, table }
+    }
+
+    /// The way of one call.
+    ///
+    /// Cancel safe: a caller that leaves takes nothing from the others, and work that has started goes on.
+    pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
+        let rules = Rules { lease: options.lock_ttl, budget: BUDGET, detached: DETACHED };
+        let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
+        if opened {
+            tokio::spawn(Driver::new(self.clone(), Arc::clone(&seat.cell), options).run());
+        }
+        let answer = match timeout(options.wait_timeout, &mut seat.answer).await {
+            Ok(answer) => answer,
+            Err(_) => match seat.withdraw() {
+                Some(work) => Ok(Answer::Alone(work, Alone::WaitTimeout)),
+                // Started, or answered in this instant: one's own work has no limit but its own.
+                None => (&mut seat.answer).await,
+            },
+        };
+        Self::strictly(options.strict, answer.unwrap_or_else(|_| Self::orphaned(&seat)))
+    }
+
+    /// Stores a value and invalidates the flight in the air.
+    pub(crate) async fn put(&self, key: &Key, record: Record) -> Result<(), BackendError> {
+        self.backend.put(key, record).await?;
+        self.outdate(key);
+        Ok(())
+    }
+
+    /// The stored value, if it may be used.
+    pub(super) async fn peek(&self, key: &Key) -> Result<Option<Flown<T>>, BackendError> {
+        let found = self.backend.get(key).await?.filter(Found::is_usable);
+        Ok(found.and_then(|found| {
+            let (age, fresh) = (found.age, found.is_fresh());
+            let value = self.codec.decode(found.payload).ok()?;
+            Some(Flown { value, source: if fresh { Source::Hit { age } } else { Source::Stale { age } } })
+        }))
+    }
+
+    /// The bytes of a value.
+    pub(super) fn encode(&self, value: &T) -> Result<Bytes, BackendError> {
+        self.codec.encode(value).map_err(|error| {
+            BackendError::new(ErrorKind::Config, "the value cannot be encoded: its codec refuses it").with_source(error)
+        })
+    }
+
+    /// Deletes the value and invalidates the flight in the air.
+    pub(crate) async fn forget(&self, key: &Key) -> Result<(), BackendError> {
+        self.backend.invalidate(key).await?;
+        self.outdate(key);
+        Ok(())
+    }
+
+    /// A flight without a lease is not known to the store, which therefore cannot tell it.
+    fn outdate(&self, key: &Key) {
+        if let Some(cell) = self.table.get(key) {
+            cell.update(|seats| {
+                let alone = seats.flight.is_uncoordinated();
+                ((), alone.then_some(Input::Notified(Notice::Invalidated)))
+            });
+        }
+    }
+
+    fn strictly(strict: bool, answer: Answer<T>) -> Answer<T> {
+        match answer {
+            Answer::Alone(_, why) if strict => Answer::Refused(why),
+            answer => answer,
+        }
+    }
+
+    /// The driver is gone without an answer, and so is the runtime it ran on.
+    fn orphaned(seat: &Seat<T>) -> Answer<T> {
+        match seat.withdraw() {
+            Some(work) => Answer::Alone(work, Alone::Unavailable),
+            None => panic!("the tokio runtime that ran this work was shut down before it ended"),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The flights of this process, by key, and the seats of those who wait.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+use super::answer::{Answer, Work};
+use crate::{
+    key::Key,
+    protocol::{
+        flight::{Caller, Flight, Input, Rules},
+        time::{Instant, Local},
+    },
+};
+
+/// How many flights may run that no caller waits for.
+const DETACHED: usize = 256;
+
+/// Enough that two cores rarely meet at one lock.
+const SHARDS: usize = 16;
+
+/// The flights in the air. A cell is in the table from its first caller until its driver retires it.
+///
+/// Locks are taken in one order: shard, then cell.
+pub(super) struct Table<T> {
+    shards: [Mutex<HashMap<Key, Arc<Cell<T>>>>; SHARDS],
+    hasher: RandomState,
+    pub(super) detached: Arc<Semaphore>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { shards: Default::default(), hasher: RandomState::new(), detached: Arc::new(Semaphore::new(DETACHED)) }
+    }
+}
+
+impl<T> Table<T> {
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Cell<T>>>> {
+        let shard = self.hasher.hash_one(key) as usize % SHARDS;
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat in the flight of `key`. The second value says that the flight is new and wants a driver.
+    pub(super) fn join(&self, key: Key, work: Work<T>, strict: bool, rules: Rules) -> (Seat<T>, bool) {
+        let mut shard = self.shard(&key);
+        let mut opened = false;
+        let cell = shard.entry(key).or_insert_with_key(|key| {
+            opened = true;
+            Arc::new(Cell::new(key.clone(), rules))
+        });
+        let cell = Arc::clone(cell);
+        // Still under the shard's lock: a driver that finds nobody waiting cannot retire the cell in between.
+        let (tell, answer) = oneshot::channel();
+        let caller = cell.update(|seats| {
+            seats.last += 1;
+            let caller = seats.last;
+            seats.chairs.insert(caller, Chair { work: Some(work), tell });
+            (caller, Some(Input::Join { caller, strict }))
+        });
+        (Seat { cell, caller, answer }, opened)
+    }
+
+    /// The flight of `key`, if there is one.
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Cell<T>>> {
+        self.shard(key).get(key).cloned()
+    }
+
+    /// Removes the cell if its flight is over; whether it was.
+    pub(super) fn retire(&self, cell: &Arc<Cell<T>>) -> bool {
+        let mut shard = self.shard(&cell.key);
+        if !cell.seats().flight.is_over() {
+            return false;
+        }
+        Self::take_out(&mut shard, cell);
+        true
+    }
+
+    /// Removes the cell although its flight goes on: later callers open another one.
+    pub(super) fn detach(&self, cell: &Arc<Cell<T>>) {
+        Self::take_out(&mut self.shard(&cell.key), cell);
+    }
+
+    /// By identity, not by key: another flight of the same key may have taken the place.
+    fn take_out(shard: &mut HashMap<Key, Arc<Cell<T>>>, cell: &Arc<Cell<T>>) {
+        if shard.get(&cell.key).is_some_and(|current| Arc::ptr_eq(current, cell)) {
+            shard.remove(&cell.key);
+        }
+    }
+
+    /// How many flights are in the air.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+/// One flight: its pure state, the seats, and the bell that wakes its driver.
+pub(super) struct Cell<T> {
+    pub(super) key: Key,
+    origin: tokio::time::Instant,
+    seats: Mutex<Seats<T>>,
+    pub(super) bell: Notify,
+}
+
+pub(super) struct Seats<T> {
+    pub(super) flight: Flight,
+    pub(super) chairs: BTreeMap<Caller, Chair<T>>,
+    last: Caller,
+}
+
+/// What a caller left with the flight: its work, until it runs, and where to send the answer.
+pub(super) struct Chair<T> {
+    pub(super) work: Option<Work<T>>,
+    pub(super) tell: oneshot::Sender<Answer<T>>,
+}
+
+impl<T> Cell<T> {
+    fn new(key: Key, rules: Rules) -> Self {
+        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0 };
+        Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats), bell: Notify::new() }
+    }
+
+    pub(super) fn now(&self) -> Instant<Local> {
+        Instant::ZERO.after(self.origin.elapsed())
+    }
+
+    /// When the flight's clock shows `at`.
+    pub(super) fn at(&self, at: Instant<Local>) -> tokio::time::Instant {
+        self.origin + at.since(Instant::ZERO)
+    }
+
+    pub(super) fn seats(&self) -> MutexGuard<'_, Seats<T>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the seats, passes the input on to the flight, and rings if that gives the driver something to do.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut Seats<T>) -> (R, Option<Input>)) -> R {
+        let now = self.now();
+        let mut seats = self.seats();
+        let due = seats.flight.poll_timeout();
+        let (result, input) = change(&mut seats);
+        if let Some(input) = input {
+            seats.flight.handle(now, input);
+        }
+        let ring = seats.flight.has_output() || seats.flight.poll_timeout() != due || seats.flight.is_over();
+        drop(seats);
+        if ring {
+            self.bell.notify_one();
+        }
+        result
+    }
+}
+
+/// One caller's place in a flight. Dropping it leaves the flight to the others.
+pub(super) struct Seat<T> {
+    pub(super) cell: Arc<Cell<T>>,
+    caller: Caller,
+    pub(super) answer: oneshot::Receiver<Answer<T>>,
+}
+
+impl<T> Seat<T> {
+    /// Leaves with one's own work; `None` if it has been started, or an answer is on its way.
+    pub(super) fn withdraw(&self) -> Option<Work<T>> {
+        let caller = self.caller;
+        self.cell.update(|seats| {
+            let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
+            let leave = work.is_some().then(|| {
+                seats.chairs.remove(&caller);
+                Input::Leave { caller }
+            });
+            (work, leave)
+        })
+    }
+}
+
+impl<T> Drop for Seat<T> {
+    fn drop(&mut self) {
+        let caller = self.caller;
+        // The work is dropped outside the lock: it is the caller's code.
+        let _chair = self.cell.update(|seats| {
+            let chair = seats.chairs.remove(&caller);
+            let leave = chair.is_some().then_some(Input::Leave { caller });
+            (chair, leave)
+        });
+    }
+}

@@ -1,0 +1,3 @@
+//! Behaviour on `Memory`, on a paused clock, without a network.
+
+mod group;
