@@ -1,4 +1,9 @@
 //! Distributed singleflight.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::disallowed_methods, clippy::unwrap_used)]
+
 pub mod backend;
 pub mod codec;
 pub mod group;
