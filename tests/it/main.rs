@@ -1,0 +1,3 @@
+//! Tests on one machine without a network.
+
+mod architecture;
