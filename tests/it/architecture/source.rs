@@ -185,7 +185,8 @@ fn functions(stream: TokenStream, found: &mut Vec<(String, String)>) {
     let mut attributes = String::new();
     let mut at = 0;
     while at < tokens.len() {
-        if let (true, Some(attribute)) = (is_punct(tokens.get(at), '#'), group(tokens.get(at + 1), Delimiter::Bracket)) {
+        if let (true, Some(attribute)) = (is_punct(tokens.get(at), '#'), group(tokens.get(at + 1), Delimiter::Bracket))
+        {
             attributes.push_str(&attribute.to_string());
             at += 2;
             continue;
