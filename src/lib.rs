@@ -1,4 +1,13 @@
 //! Distributed singleflight.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(feature = "full"),
+    allow(rustdoc::broken_intra_doc_links, reason = "the documentation speaks of what features add")
+)]
+#![forbid(unsafe_code)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::disallowed_methods, clippy::unwrap_used)]
+
 pub mod backend;
 pub mod codec;
 pub mod group;

@@ -64,6 +64,7 @@ impl Memory {
     }
 
     /// An empty store with room for `capacity` keys.
+    #[expect(clippy::disallowed_methods, reason = "a store has a clock; this one is the runtime's, which tests pause")]
     pub fn with_capacity(capacity: NonZeroUsize) -> Self {
         let store = Store {
             origin: tokio::time::Instant::now(),
@@ -125,6 +126,7 @@ impl fmt::Debug for Memory {
 }
 
 impl Store {
+    #[expect(clippy::disallowed_methods, reason = "a store has a clock; this one is the runtime's, which tests pause")]
     fn now(&self) -> time::Instant<time::Store> {
         // Fences are times, and zero is no fence.
         time::Instant::from_micros(1).after(self.origin.elapsed())

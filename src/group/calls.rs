@@ -74,7 +74,7 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
                 };
                 let (found, stale) = match begun {
                     Begun::Lead { fence, failures, stale, watch } => {
-                        let usable = stale.as_ref().map(|found| found.usable_for());
+                        let usable = stale.as_ref().map(Found::usable_for);
                         let copy = stale.and_then(|found| Self::decode(&*codec, &found));
                         let stale = usable.filter(|_| copy.is_some());
                         break (Reply::Lead { fence, failures, stale }, copy, Some(watch));

@@ -16,12 +16,17 @@
 //! ```
 
 mod answer;
+#[expect(clippy::disallowed_methods, reason = "owner tokens are random, and ages become points on the local clock")]
 mod calls;
 mod config;
+#[expect(clippy::disallowed_methods, reason = "the driver measures what the work costs")]
 mod driver;
 mod engine;
 mod error;
+#[expect(clippy::disallowed_methods, reason = "a flight's clock begins with its first caller")]
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, future::Future, panic::resume_unwind, sync::Arc, time::Duration};
 

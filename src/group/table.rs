@@ -141,12 +141,13 @@ impl<T> Cell<T> {
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut Seats<T>) -> (R, Option<Input>)) -> R {
         let now = self.now();
         let mut seats = self.seats();
-        let due = seats.flight.poll_timeout();
+        let before = (seats.flight.poll_timeout(), seats.flight.is_detached());
         let (result, input) = change(&mut seats);
         if let Some(input) = input {
             seats.flight.handle(now, input);
         }
-        let ring = seats.flight.has_output() || seats.flight.poll_timeout() != due || seats.flight.is_over();
+        let after = (seats.flight.poll_timeout(), seats.flight.is_detached());
+        let ring = seats.flight.has_output() || after != before || seats.flight.is_over();
         drop(seats);
         if ring {
             self.bell.notify_one();

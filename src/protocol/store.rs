@@ -192,9 +192,12 @@ impl Slot {
                 if stale.is_none() && state.failures >= FAILURES {
                     return Begun::Poisoned;
                 }
+                if let Some(stale) = stale {
+                    return Begun::Stale(stale);
+                }
                 let left = lead.deadline.since(now);
                 state.waiting.insert(begin.inbox);
-                return stale.map_or(Begun::Follow { fence: state.fence, left }, Begun::Stale);
+                return Begun::Follow { fence: state.fence, left };
             }
             state.lead = None;
             state.failures += 1;

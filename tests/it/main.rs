@@ -1,3 +1,4 @@
 //! Behaviour on `Memory`, on a paused clock, without a network.
 
+mod architecture;
 mod group;
