@@ -1,0 +1,1 @@
+//! One binary, no network.
