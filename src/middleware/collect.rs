@@ -1,0 +1,186 @@
+//! Reading a body up to a limit, so that nothing of it is lost whatever happens.
+
+use std::{collections::VecDeque, pin::Pin};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+
+use super::body::ResponseBody;
+
+/// A body and what was read of it so far.
+pub(super) struct Collector<B: Body> {
+    body: Pin<Box<B>>,
+    chunks: Vec<Bytes>,
+    length: u64,
+    trailers: Option<HeaderMap>,
+}
+
+/// How reading ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End<E> {
+    /// With the end of the body.
+    Complete,
+    /// At the limit.
+    Over,
+    /// With an error of the body.
+    Broken(E),
+}
+
+impl<B: Body<Data = Bytes>> Collector<B> {
+    pub(super) fn new(body: B) -> Self {
+        Self { body: Box::pin(body), chunks: Vec::new(), length: 0, trailers: None }
+    }
+
+    /// Reads until the body ends or is longer than `limit`. Cancel safe: what was read stays here.
+    pub(super) async fn read(&mut self, limit: u64) -> End<B::Error> {
+        while self.length <= limit {
+            let frame = match self.body.frame().await {
+                None => return End::Complete,
+                Some(Err(error)) => return End::Broken(error),
+                Some(Ok(frame)) => frame,
+            };
+            match frame.into_data() {
+                Ok(chunk) => {
+                    self.length += chunk.len() as u64;
+                    self.chunks.push(chunk);
+                }
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            }
+        }
+        End::Over
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The whole body, in one piece: a body that came in one is not copied.
+    pub(super) fn whole(mut self) -> (Bytes, Option<HeaderMap>) {
+        let data = if self.chunks.len() <= 1 {
+            self.chunks.pop().unwrap_or_default()
+        } else {
+            let mut whole = BytesMut::with_capacity(self.length as usize);
+            self.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
+            whole.freeze()
+        };
+        (data, self.trailers)
+    }
+
+    /// The body as if it had never been read.
+    pub(super) fn replay(self) -> ResponseBody<B> {
+        let (read, body) = self.frames();
+        ResponseBody::replayed(read, Some(body))
+    }
+
+    /// The body up to the error that ended it.
+    pub(super) fn replay_broken(self, error: B::Error) -> ResponseBody<B> {
+        let (mut read, _) = self.frames();
+        read.push_back(Err(error));
+        ResponseBody::replayed(read, None)
+    }
+
+    fn frames(self) -> (VecDeque<Result<Frame<Bytes>, B::Error>>, Pin<Box<B>>) {
+        let data = self.chunks.into_iter().map(Frame::data);
+        (data.chain(self.trailers.map(Frame::trailers)).map(Ok).collect(), self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use super::*;
+
+    /// Yields these frames, in the last place perhaps an error.
+    #[derive(Clone)]
+    struct Script(VecDeque<Result<Step, &'static str>>);
+
+    #[derive(Clone)]
+    enum Step {
+        Data(&'static str),
+        Trailers,
+    }
+
+    impl Body for Script {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            Poll::Ready(self.0.pop_front().map(|step| {
+                step.map(|step| match step {
+                    Step::Data(data) => Frame::data(Bytes::from_static(data.as_bytes())),
+                    Step::Trailers => Frame::trailers(trailers()),
+                })
+            }))
+        }
+
+        fn size_hint(&self) -> http_body::SizeHint {
+            let length = |step: &_| if let Ok(Step::Data(data)) = step { str::len(data) } else { 0 };
+            http_body::SizeHint::with_exact(self.0.iter().map(length).sum::<usize>() as u64)
+        }
+    }
+
+    fn trailers() -> HeaderMap {
+        HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())])
+    }
+
+    fn script(data: &[&'static str]) -> Script {
+        Script(data.iter().map(|data| Ok(Step::Data(data))).chain([Ok(Step::Trailers)]).collect())
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_is_one_piece_with_its_trailers() {
+        let mut collector = Collector::new(script(&["ab", "", "c"]));
+        assert_eq!(collector.read(3).await, End::Complete);
+        assert_eq!(collector.length(), 3);
+        assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
+    }
+
+    #[tokio::test]
+    async fn one_chunk_is_not_copied() {
+        let chunk = Bytes::from(vec![7; 64]);
+        let mut collector = Collector::new(http_body_util::Full::new(chunk.clone()));
+        assert_eq!(collector.read(64).await, End::Complete);
+        assert_eq!(collector.whole().0.as_ptr(), chunk.as_ptr());
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_comes_back_whole() {
+        for limit in 0..6 {
+            let mut collector = Collector::new(script(&["ab", "c", "def"]));
+            assert_eq!(collector.read(limit).await, End::Over);
+            let body = collector.replay();
+            assert_eq!(body.size_hint().exact(), Some(6), "{limit}");
+            assert!(!body.is_end_stream());
+            let collected = body.collect().await.unwrap();
+            assert_eq!(collected.trailers(), Some(&trailers()), "{limit}");
+            assert_eq!(collected.to_bytes(), "abcdef", "{limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_past_the_limit() {
+        let mut collector = Collector::new(script(&["ab", "c", "def"]));
+        assert_eq!(collector.read(2).await, End::Over);
+        assert_eq!(collector.length(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_breaks_off_at_the_same_place() {
+        let broken = Script([Ok(Step::Data("ab")), Err("gone")].into());
+        let mut collector = Collector::new(broken);
+        let End::Broken(error) = collector.read(9).await else { panic!("it broke off") };
+        let mut body = collector.replay_broken(error);
+        assert_eq!(body.size_hint().exact(), None);
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+        assert_eq!(body.size_hint().exact(), None);
+        assert!(!body.is_end_stream());
+        assert_eq!(body.frame().await.unwrap().unwrap_err(), "gone");
+        assert!(body.frame().await.is_none());
+    }
+}

@@ -1,0 +1,74 @@
+//! Header fields whose value is a list.
+//!
+//! A list may be spread over several lines of the same field, and its names come in any case. The reading errs on the
+//! safe side: it splits inside quoted strings too, so that a name is found wherever it may stand, and what is found
+//! only ever keeps a response from being shared.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The elements of one line: the name before any `=` or `;`, and what follows it.
+pub(super) fn elements(line: &HeaderValue) -> impl Iterator<Item = (&[u8], &[u8])> {
+    line.as_bytes().split(|&byte| byte == b',').map(|element| {
+        let end = element.iter().position(|byte| matches!(byte, b'=' | b';')).unwrap_or(element.len());
+        let (name, rest) = element.split_at(end);
+        (trim(name), trim(rest.get(1..).unwrap_or_default()))
+    })
+}
+
+/// Whether one line names `wanted`.
+pub(super) fn line_names(line: &HeaderValue, wanted: &str) -> bool {
+    elements(line).any(|(name, _)| name.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// Whether any line of `field` names `wanted`.
+pub(super) fn names(headers: &HeaderMap, field: HeaderName, wanted: &str) -> bool {
+    headers.get_all(field).iter().any(|line| line_names(line, wanted))
+}
+
+/// Without surrounding blanks and quotes.
+fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t' | b'"', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t' | b'"'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_in_any_case_and_place() {
+        for line in
+            ["no-store", "No-Store", "max-age=0,no-store", "a ,\tNO-STORE ;x", "a=\"b, no-store\"", "no-store=1"]
+        {
+            assert!(line_names(&HeaderValue::from_static(line), "no-store"), "{line}");
+        }
+        for line in ["", "no-stores", "x-no-store", "no store", "a=no-store", ",,"] {
+            assert!(!line_names(&HeaderValue::from_static(line), "no-store"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_found_beside_bytes_that_are_no_text() {
+        assert!(line_names(&HeaderValue::from_bytes(b"\xff, no-store").unwrap(), "no-store"));
+    }
+
+    #[test]
+    fn every_line_of_a_field_is_read() {
+        let mut headers = HeaderMap::new();
+        headers.append("vary", HeaderValue::from_static("accept"));
+        headers.append("vary", HeaderValue::from_static("*"));
+        assert!(names(&headers, http::header::VARY, "*"));
+    }
+
+    #[test]
+    fn values_lose_their_quotes() {
+        let line = HeaderValue::from_static("max-age=\"5\", s-maxage = 7");
+        let read: Vec<_> = elements(&line).collect();
+        assert_eq!(read, [(&b"max-age"[..], &b"5"[..]), (&b"s-maxage"[..], &b"7"[..])]);
+    }
+}

@@ -1,0 +1,174 @@
+//! One request that flies: the way of its own response past the engine, and of a shared one out of it.
+
+use std::{
+    panic::resume_unwind,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::AGE};
+use http_body::Body;
+use tokio::{sync::oneshot, time::timeout};
+use tower::{Service, ServiceExt};
+
+use super::{
+    body::ResponseBody,
+    collect::{Collector, End},
+    future::signed,
+    layer::Settings,
+    outcome::Outcome,
+    record::Stored,
+    share::{declared_length, shareable},
+};
+use crate::{
+    group::{Answer, Done, Source, Work},
+    key::Key,
+};
+
+/// What the inner service answered, for the caller whose request it was, and how long the answer is kept.
+type Own<R, E> = Result<(Response<ResponseBody<R>>, Duration), E>;
+
+/// The way of one request.
+///
+/// The engine sees records alone. The response to the caller's own request takes a private channel instead: it keeps its
+/// extensions, its body may be a stream that nobody can share, its error need not be `Clone`, and what the engine stores
+/// is not what decides what the caller gets.
+pub(super) async fn fly<S, B, R>(
+    settings: Arc<Settings>,
+    key: Key,
+    inner: S,
+    request: Request<B>,
+) -> Result<Response<ResponseBody<R>>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Send + 'static,
+{
+    let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
+    // The call lies where both can take it, rather than in the work: a caller who goes alone needs the response as it
+    // comes, and would otherwise have to buffer a body that nobody will share.
+    let call = Arc::new(Mutex::new(Some((inner, request))));
+    let work: Work<Stored> = {
+        let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
+        Box::new(move || {
+            Box::pin(async move {
+                let (inner, request) = take(&call);
+                lead(&settings, inner, request, tell).await
+            })
+        })
+    };
+
+    let own = |own: Own<R, S::Error>, outcome| {
+        own.map(|(response, fresh)| signed(response, outcome, fresh, settings.cache_status.as_ref()))
+    };
+    match settings.engine.fly(key, work, &settings.options).await {
+        Answer::Value(stored, source) => match (source, told.try_recv()) {
+            (Source::Led | Source::Alone(_), Ok(response)) => own(response, source.into()),
+            _ => Ok(shared(&settings, stored, source)),
+        },
+        Answer::Ran => own(told.await.expect("work that ran has told its caller"), Outcome::Led),
+        Answer::Panicked(panic) => resume_unwind(panic),
+        Answer::Alone(_, why) | Answer::Refused(why) => {
+            let (inner, request) = take(&call);
+            let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
+            own(Ok((response, Duration::ZERO)), Outcome::Bypassed(why.into()))
+        }
+    }
+}
+
+fn take<C>(call: &Mutex<Option<C>>) -> C {
+    call.lock().unwrap_or_else(PoisonError::into_inner).take().expect("a request is answered once")
+}
+
+/// The response to one caller, made of the record of another's.
+fn shared<R: Body<Data = Bytes>>(settings: &Settings, stored: Stored, source: Source) -> Response<ResponseBody<R>> {
+    let fresh = stored.fresh();
+    let mut response = stored.into_response();
+    if let Source::Hit { age } | Source::Stale { age } = source {
+        let headers = response.headers_mut();
+        // What the response had been stored elsewhere before it came here counts too.
+        let before = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
+        headers.insert(AGE, HeaderValue::from(before.saturating_add(age.as_secs())));
+    }
+    signed(response, source.into(), fresh, settings.cache_status.as_ref())
+}
+
+/// Calls the inner service, hands the response to the caller, and says what others may have of it.
+///
+/// The caller is told before the work ends, so that whoever learns that it ended finds the response. A caller that went
+/// away is told in vain.
+async fn lead<S, B, R>(
+    settings: &Settings,
+    inner: S,
+    request: Request<B>,
+    tell: oneshot::Sender<Own<R, S::Error>>,
+) -> Done<Stored>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body<Data = Bytes>,
+{
+    let is_head = request.method() == Method::HEAD;
+    let (head, body) = match inner.oneshot(request).await {
+        Ok(response) => response.into_parts(),
+        Err(error) => {
+            let _ = tell.send(Err(error));
+            return Done::Failed(None);
+        }
+    };
+    let verdict = shareable(&head, settings.usual, &*settings.share);
+    // The length in a response to HEAD is that of a body which does not come.
+    let length = if is_head { Ok(None) } else { declared_length(&head) };
+    let (body, read) = match (verdict.shared, length) {
+        (Some(lifetimes), Ok(length)) => {
+            let (body, read) = read(settings, body, length).await;
+            (body, read.map(|whole| whole.map(|whole| (lifetimes, whole))))
+        }
+        _ => (ResponseBody::untouched(body), Ok(None)),
+    };
+    let failed = verdict.failed || read.is_err();
+    let record = read
+        .unwrap_or_default()
+        .map(|(lifetimes, (data, trailers))| (lifetimes, Stored::new(&head, lifetimes.fresh, data, trailers)));
+    let fresh = record.as_ref().map_or(Duration::ZERO, |(lifetimes, _)| lifetimes.fresh);
+    let _ = tell.send(Ok((Response::from_parts(head, body), fresh)));
+    match record {
+        Some((_, value)) if failed => Done::Failed(Some(value)),
+        Some((lifetimes, value)) => Done::Value { value, fresh: lifetimes.fresh, stale: lifetimes.stale },
+        None if failed => Done::Failed(None),
+        // Jittered, so that keys which scattered together do not come back together.
+        None => Done::Unshareable(settings.scatter.mul_f64(rand::random_range(0.9..=1.1))),
+    }
+}
+
+/// A whole body, with its trailers.
+type Whole = (Bytes, Option<HeaderMap>);
+
+/// The body is not what was declared.
+struct Broken;
+
+/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
+/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
+async fn read<R: Body<Data = Bytes>>(
+    settings: &Settings,
+    body: R,
+    length: Option<u64>,
+) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
+    if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
+        return (ResponseBody::untouched(body), Ok(None));
+    }
+    let mut collector = Collector::new(body);
+    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
+        Ok(End::Complete) => {
+            let as_declared = length.is_none_or(|length| length == collector.length());
+            let (data, trailers) = collector.whole();
+            let whole = (data.clone(), trailers.clone());
+            (ResponseBody::whole(data, trailers), if as_declared { Ok(Some(whole)) } else { Err(Broken) })
+        }
+        Ok(End::Broken(error)) => (collector.replay_broken(error), Err(Broken)),
+        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
+    }
+}

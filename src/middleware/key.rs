@@ -1,0 +1,317 @@
+use std::fmt;
+
+use http::{HeaderName, Uri, request::Parts};
+
+use super::authority::authority;
+use crate::key::{Key, KeyBuilder};
+
+/// The version of the layout of keys. A new layout shares nothing with an old one.
+const DOMAIN: &str = "http request 1";
+
+/// Fields by which a proxy tells what the client asked for. Handlers put them into links and redirects.
+const FORWARDED: [&str; 12] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-scheme",
+];
+
+/// Decides which requests are the same: [`SingleflightLayer::key`](super::SingleflightLayer::key).
+///
+/// See [`key_fn`] for closures, and [`RequestKey`] for what a key should be made of.
+pub trait KeyExtractor: Send + Sync + 'static {
+    /// The key of a request; `None` makes it bypass.
+    ///
+    /// Two requests with equal keys get the same response. Whatever the handler reads from the request, its extensions
+    /// included, must be covered.
+    fn key(&self, head: &Parts) -> Option<Key>;
+}
+
+/// A [`KeyExtractor`] from a closure.
+///
+/// ```
+/// use tower_singleflight::{RequestKey, key_fn};
+///
+/// let per_language = key_fn(|head| RequestKey::new(head)?.header("accept-language").finish());
+/// # let _: &dyn tower_singleflight::KeyExtractor = &per_language;
+/// ```
+pub fn key_fn<F>(key: F) -> KeyFn<F>
+where
+    F: Fn(&Parts) -> Option<Key> + Send + Sync + 'static,
+{
+    KeyFn(key)
+}
+
+/// The extractor that [`key_fn`] makes.
+#[derive(Clone, Copy)]
+pub struct KeyFn<F>(F);
+
+impl<F> KeyExtractor for KeyFn<F>
+where
+    F: Fn(&Parts) -> Option<Key> + Send + Sync + 'static,
+{
+    fn key(&self, head: &Parts) -> Option<Key> {
+        (self.0)(head)
+    }
+}
+
+impl<F> fmt::Debug for KeyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFn").finish_non_exhaustive()
+    }
+}
+
+/// The usual extractor: the target and nothing else.
+pub(super) struct Target;
+
+impl KeyExtractor for Target {
+    fn key(&self, head: &Parts) -> Option<Key> {
+        RequestKey::new(head)?.finish()
+    }
+}
+
+/// Builds the [`Key`] of a request.
+///
+/// It always covers the method, the scheme, the authority, the path and whatever a proxy tells in `Forwarded`,
+/// `X-Forwarded-Host` and their kin; all of it raw, neither decoded nor folded nor sorted. Requests that differ in any of
+/// that never share anything. What else the handler depends on is added part by part, and order matters.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RequestKey<'a> {
+    head: &'a Parts,
+    uri: &'a Uri,
+    parts: KeyBuilder,
+    broken: bool,
+}
+
+impl<'a> RequestKey<'a> {
+    /// Covers the whole target, with its query.
+    ///
+    /// `None` without one clear authority, that is if the URI has none and `Host` is missing, repeated or invalid, or if
+    /// the two disagree.
+    pub fn new(head: &'a Parts) -> Option<Self> {
+        let key = Self::without_query(head)?;
+        let query = key.uri.query();
+        Some(key.group("query", "", query.map(str::as_bytes).into_iter()))
+    }
+
+    /// Covers the target up to its query: add the parameters that count with [`query`](Self::query).
+    ///
+    /// `None` like [`new`](Self::new).
+    pub fn without_query(head: &'a Parts) -> Option<Self> {
+        let uri = original(head);
+        let parts = Key::builder(DOMAIN)
+            .part(head.method.as_str())
+            .part(uri.scheme_str().unwrap_or_default())
+            .part(authority(head, uri)?)
+            .part(uri.path());
+        let key = Self { head, uri, parts, broken: false };
+        let forwarded = FORWARDED.into_iter().filter(|&name| head.headers.contains_key(name));
+        Some(forwarded.fold(key, Self::header))
+    }
+
+    /// Adds all lines of a header field, as they came. A field that is absent differs from one that is empty.
+    ///
+    /// A name that no field can have makes no key.
+    pub fn header(mut self, name: &str) -> Self {
+        let Ok(name) = HeaderName::try_from(name) else {
+            self.broken = true;
+            return self;
+        };
+        let lines = self.head.headers.get_all(&name);
+        self.group("header", name.as_str(), lines.iter().map(|line| line.as_bytes()))
+    }
+
+    /// Adds all values of a query parameter, as they came. A parameter that is absent differs from one that is empty.
+    ///
+    /// The name is compared after decoding, as a handler does: `%70age=2` is a `page`.
+    pub fn query(self, name: &str) -> Self {
+        let pairs = self.uri.query().unwrap_or_default().split('&');
+        let values = pairs.filter_map(|pair| {
+            let (given, value) = pair.split_at(pair.find('=').unwrap_or(pair.len()));
+            decoded(given.as_bytes()).eq(name.bytes()).then_some(value.as_bytes())
+        });
+        self.group("parameter", name, values)
+    }
+
+    /// Adds anything, such as the application's name or what an earlier layer left in the extensions.
+    pub fn part(self, part: impl AsRef<[u8]>) -> Self {
+        self.group("part", "", std::iter::once(part.as_ref()))
+    }
+
+    /// The finished key; `None` if a part could not be built.
+    pub fn finish(self) -> Option<Key> {
+        (!self.broken).then(|| self.parts.finish())
+    }
+
+    /// A kind, a name, each value behind a mark, and a mark for the end: no group can be read as another, whatever its
+    /// values are.
+    fn group<'v>(mut self, kind: &str, name: &str, values: impl Iterator<Item = &'v [u8]>) -> Self {
+        let start = self.parts.part(kind).part(name);
+        self.parts = values.fold(start, |parts, value| parts.part([1]).part(value)).part([0]);
+        self
+    }
+}
+
+/// The URI as the client sent it: routers strip prefixes from the one in the head.
+#[cfg(feature = "axum")]
+fn original(head: &Parts) -> &Uri {
+    head.extensions.get::<axum::extract::OriginalUri>().map_or(&head.uri, |original| &original.0)
+}
+
+#[cfg(not(feature = "axum"))]
+fn original(head: &Parts) -> &Uri {
+    &head.uri
+}
+
+/// `application/x-www-form-urlencoded`, where bytes that are no escape stand for themselves.
+fn decoded(mut bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
+    std::iter::from_fn(move || {
+        let (&first, rest) = bytes.split_first()?;
+        bytes = rest;
+        match (first, rest) {
+            (b'+', _) => Some(b' '),
+            (b'%', &[high, low, ref rest @ ..]) => match (digit(high), digit(low)) {
+                (Some(high), Some(low)) => {
+                    bytes = rest;
+                    Some(high << 4 | low)
+                }
+                _ => Some(b'%'),
+            },
+            _ => Some(first),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(uri: &str, lines: &[(&str, &str)]) -> Parts {
+        let request = lines.iter().fold(Request::get(uri), |request, (name, line)| request.header(*name, *line));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn key(uri: &str, lines: &[(&str, &str)]) -> Key {
+        Target.key(&head(uri, lines)).unwrap()
+    }
+
+    #[test]
+    fn what_looks_alike_is_not_the_same() {
+        let different = [
+            ("http://a.test/a%2Fb", "http://a.test/a/b"),
+            ("http://a.test/A", "http://a.test/a"),
+            ("http://a.test/a", "http://a.test/a/"),
+            ("http://a.test//a", "http://a.test/a"),
+            ("http://a.test/?x=1&y=2", "http://a.test/?y=2&x=1"),
+            ("http://a.test/?a=%1E", "http://a.test/?a=%1e"),
+            ("http://a.test/", "http://a.test/?"),
+            ("http://a.test/", "http://b.test/"),
+            ("http://a.test/", "https://a.test/"),
+            ("http://a.test/", "http://a.test:8080/"),
+            ("http://ab/c", "http://a/b/c"),
+            ("http://a.test/ab?c", "http://a.test/a?bc"),
+        ];
+        for (one, other) in different {
+            assert_ne!(key(one, &[]), key(other, &[]), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn the_same_target_is_the_same_however_it_is_addressed() {
+        assert_eq!(key("http://a.test/x", &[]), key("http://A.TEST:80/x", &[("host", "a.test")]));
+        assert_eq!(key("/x", &[("host", "a.test")]), key("/x", &[("Host", "A.test")]));
+    }
+
+    #[test]
+    fn the_method_is_part_of_it() {
+        let mut request = head("http://a.test/", &[]);
+        let get = Target.key(&request);
+        request.method = http::Method::HEAD;
+        assert_ne!(Target.key(&request), get);
+    }
+
+    #[test]
+    fn no_authority_no_key() {
+        assert_eq!(Target.key(&head("/", &[])), None);
+        assert_eq!(Target.key(&head("http://a.test/", &[("host", "b.test")])), None);
+    }
+
+    #[test]
+    fn forwarded_fields_are_part_of_it() {
+        let plain = key("http://a.test/", &[]);
+        for name in FORWARDED {
+            assert_ne!(key("http://a.test/", &[(name, "evil.test")]), plain, "{name}");
+            assert_ne!(key("http://a.test/", &[(name, "")]), plain, "{name}");
+        }
+        let twice = [("x-forwarded-host", "a"), ("x-forwarded-host", "b")];
+        assert_ne!(key("http://a.test/", &twice), key("http://a.test/", &[("x-forwarded-host", "a, b")]));
+        assert_ne!(
+            key("http://a.test/", &[("x-forwarded-host", "a")]),
+            key("http://a.test/", &[("x-forwarded-port", "a")])
+        );
+    }
+
+    #[test]
+    fn other_fields_are_not() {
+        assert_eq!(key("http://a.test/", &[("accept-language", "de")]), key("http://a.test/", &[]));
+    }
+
+    #[test]
+    fn a_header_that_is_asked_for_is() {
+        let by_language = key_fn(|head| RequestKey::new(head)?.header("Accept-Language").finish());
+        let key = |lines: &[_]| by_language.key(&head("http://a.test/", lines)).unwrap();
+        let keys = [
+            key(&[]),
+            key(&[("accept-language", "")]),
+            key(&[("accept-language", "de")]),
+            key(&[("accept-language", "de"), ("accept-language", "en")]),
+            key(&[("accept-language", "deen")]),
+        ];
+        for (at, one) in keys.iter().enumerate() {
+            assert!(!keys[at + 1..].contains(one), "{at}");
+        }
+        assert_eq!(keys[2], key(&[("ACCEPT-LANGUAGE", "de")]));
+    }
+
+    #[test]
+    fn an_impossible_header_makes_no_key() {
+        let impossible = key_fn(|head| RequestKey::new(head)?.header("accept language").finish());
+        assert_eq!(impossible.key(&head("http://a.test/", &[])), None);
+    }
+
+    #[test]
+    fn parameters_that_are_asked_for_are() {
+        let by_page = key_fn(|head| RequestKey::without_query(head)?.query("page").finish());
+        let key = |query: &str| by_page.key(&head(&format!("http://a.test/{query}"), &[])).unwrap();
+        assert_eq!(key("?page=2&utm=x"), key("?utm=y&page=2"));
+        assert_eq!(key("?%70a%67e=2"), key("?page=2"));
+        assert_eq!(key("?%zzpage=2&pag%65x=1"), key(""));
+        assert_ne!(key("?page=2"), key("?page=3"));
+        assert_ne!(key("?page=2"), key("?page=2&page=3"));
+        assert_ne!(key("?page=2&page=3"), key("?page=3&page=2"));
+        assert_ne!(key(""), key("?page"));
+        assert_ne!(key("?page"), key("?page="));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let of = |parts: &[&str]| {
+            let head = head("http://a.test/", &[]);
+            parts.iter().fold(RequestKey::new(&head).unwrap(), |key, part| key.part(part)).finish().unwrap()
+        };
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["a"]), of(&["a", ""]));
+    }
+}

@@ -1,0 +1,211 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use tower_layer::Layer;
+
+use super::{
+    cache_status::CacheStatus,
+    key::{KeyExtractor, Target},
+    record::{Binary, Stored},
+    service::Singleflight,
+    share::{Lifetimes, Share, SharePolicy, share_fn},
+};
+use crate::{
+    backend::Backend,
+    group::{Engine, Options},
+};
+
+/// Applies [`Singleflight`] to services.
+///
+/// Clones share everything. Layers over clones of one backend handle also share their flights: requests with the same key
+/// share a response wherever they came in, so routes with the same target need different [keys](Self::key).
+#[derive(Clone)]
+#[must_use]
+pub struct SingleflightLayer(Arc<Settings>);
+
+/// What the layer and all its services know.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) engine: Arc<Engine<Stored>>,
+    pub(super) options: Options,
+    pub(super) usual: Lifetimes,
+    pub(super) max_body: u64,
+    pub(super) scatter: Duration,
+    pub(super) key: Arc<dyn KeyExtractor>,
+    pub(super) share: Arc<dyn SharePolicy>,
+    pub(super) cache_status: Option<CacheStatus>,
+}
+
+impl SingleflightLayer {
+    /// Coalesces only: a response goes to those who asked while its request was in the air, and is not kept.
+    ///
+    /// The backend is a handle such as [`Memory`](crate::backend::Memory); replicas that share a store share flights.
+    pub fn new(backend: impl Backend) -> Self {
+        Self(Arc::new(Settings {
+            engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
+            options: Options::default(),
+            usual: Lifetimes::default(),
+            max_body: 1 << 20,
+            scatter: Duration::from_secs(10),
+            key: Arc::new(Target),
+            share: Arc::new(share_fn(|_| Share::Default)),
+            cache_status: None,
+        }))
+    }
+
+    /// How long a response is a hit for everybody. Zero by default: nothing is kept.
+    ///
+    /// A response that declares a shorter life (`max-age`, `s-maxage`) has that one. Responses that say that nothing is
+    /// there (404, 405, 410, 414, 501) live a tenth as long, and five seconds at most.
+    pub fn result_ttl(self, ttl: Duration) -> Self {
+        self.set(|settings| settings.usual.fresh = ttl)
+    }
+
+    /// How long after its TTL a response is served stale while one caller in the fleet refreshes it. Zero by default.
+    ///
+    /// It counts for nothing where the TTL is zero, nor for a response that says `must-revalidate`, `proxy-revalidate` or
+    /// `s-maxage`.
+    pub fn warmup_window(self, window: Duration) -> Self {
+        self.set(|settings| settings.usual.stale = window)
+    }
+
+    /// After how long without a sign of life a leader is replaced. Five seconds by default.
+    ///
+    /// A leader that lives renews its lease, however long the inner service takes.
+    ///
+    /// # Panics
+    ///
+    /// If `ttl` is zero.
+    pub fn lock_ttl(self, ttl: Duration) -> Self {
+        assert!(!ttl.is_zero(), "`lock_ttl` must be longer than zero");
+        self.set(|settings| settings.options.lock_ttl = ttl)
+    }
+
+    /// How long a request waits for the response of another before it calls the inner service itself. Ten seconds by
+    /// default.
+    ///
+    /// A response whose body takes longer than this, once its head is there, is not shared: nobody waits for it any more.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is zero.
+    pub fn wait_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`wait_timeout` must be longer than zero");
+        self.set(|settings| settings.options.wait_timeout = timeout)
+    }
+
+    /// How many bytes the body of a shared response may have. 1 MiB by default.
+    ///
+    /// A longer body, declared or not, goes to the client that led as it comes, and to nobody else.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is zero.
+    pub fn max_body(self, bytes: usize) -> Self {
+        assert!(bytes > 0, "`max_body` must be more than zero");
+        self.set(|settings| settings.max_body = bytes as u64)
+    }
+
+    /// For how long the requests of one key go by themselves after a response that cannot be shared. Ten seconds by
+    /// default, give or take a tenth.
+    pub fn scatter(self, pause: Duration) -> Self {
+        self.set(|settings| settings.scatter = pause)
+    }
+
+    /// Which requests are the same. By default those with equal [`RequestKey`](super::RequestKey)s.
+    pub fn key(self, extractor: impl KeyExtractor) -> Self {
+        self.set(|settings| settings.key = Arc::new(extractor))
+    }
+
+    /// Which responses are shared, and how long. By default as the [module](super) says.
+    pub fn share(self, policy: impl SharePolicy) -> Self {
+        self.set(|settings| settings.share = Arc::new(policy))
+    }
+
+    /// Reports in the `Cache-Status` field of every response (RFC 9211), under this name. Off by default.
+    ///
+    /// # Panics
+    ///
+    /// If `name` is empty, or holds anything but visible ASCII and spaces.
+    pub fn cache_status(self, name: &str) -> Self {
+        let name = CacheStatus::new(name);
+        assert!(name.is_some(), "`cache_status` must be a name of visible ASCII and spaces");
+        self.set(|settings| settings.cache_status = name)
+    }
+
+    /// Settings are shared with services that were made already: those keep theirs.
+    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+        set(Arc::make_mut(&mut self.0));
+        self
+    }
+}
+
+impl<S> Layer<S> for SingleflightLayer {
+    type Service = Singleflight<S>;
+
+    fn layer(&self, inner: S) -> Singleflight<S> {
+        Singleflight::new(inner, Arc::clone(&self.0))
+    }
+}
+
+impl fmt::Debug for SingleflightLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleflightLayer")
+            .field("result_ttl", &self.usual.fresh)
+            .field("warmup_window", &self.usual.stale)
+            .field("lock_ttl", &self.options.lock_ttl)
+            .field("wait_timeout", &self.options.wait_timeout)
+            .field("max_body", &self.max_body)
+            .field("scatter", &self.scatter)
+            .field("cache_status", &self.cache_status)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Memory;
+
+    fn layer() -> SingleflightLayer {
+        SingleflightLayer::new(Memory::new())
+    }
+
+    #[test]
+    #[should_panic = "`lock_ttl`"]
+    fn no_lock_ttl() {
+        let _ = layer().lock_ttl(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic = "`wait_timeout`"]
+    fn no_wait_timeout() {
+        let _ = layer().wait_timeout(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic = "`max_body`"]
+    fn no_body() {
+        let _ = layer().max_body(0);
+    }
+
+    #[test]
+    #[should_panic = "`cache_status`"]
+    fn no_name() {
+        let _ = layer().cache_status("");
+    }
+
+    #[test]
+    fn a_clone_that_is_set_leaves_the_others_alone() {
+        let one = layer();
+        let other = one.clone().result_ttl(Duration::from_secs(5));
+        assert_eq!(one.0.usual.fresh, Duration::ZERO);
+        assert_eq!(other.0.usual.fresh, Duration::from_secs(5));
+        assert!(Arc::ptr_eq(&one.0.engine, &other.0.engine));
+    }
+}

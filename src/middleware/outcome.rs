@@ -1,0 +1,134 @@
+use std::{fmt, time::Duration};
+
+use crate::group::{Alone, Source};
+
+/// What happened to a request: found in the extensions of every response.
+///
+/// ```
+/// # use tower_singleflight::Outcome;
+/// fn executed<B>(response: &http::Response<B>) -> bool {
+///     matches!(response.extensions().get(), Some(Outcome::Led | Outcome::Bypassed(_)))
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The request led a flight: the inner service ran for it, and for everybody who could use the response.
+    Led,
+    /// The response is that of another request which was in the air at the same time.
+    Joined {
+        /// Whether that request ran on another replica.
+        elsewhere: bool,
+    },
+    /// The response was stored, and is fresh.
+    Hit {
+        /// Time since it was stored.
+        age: Duration,
+    },
+    /// The response was stored, is past its result TTL and within the warm-up window: one caller refreshes it.
+    Stale {
+        /// Time since it was stored.
+        age: Duration,
+    },
+    /// The inner service ran for this request alone.
+    Bypassed(Why),
+}
+
+/// Why the inner service ran for one request alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// The method is neither `GET` nor `HEAD`.
+    Method,
+    /// The request carries content.
+    Content,
+    /// A field says who asks: `Authorization`, `Cookie`, `Proxy-Authorization` or `X-Api-Key`.
+    Identity,
+    /// The request says `Cache-Control: no-store`.
+    NoStore,
+    /// A field may replace the method or the target, such as `X-HTTP-Method-Override` or `X-Original-URL`.
+    Override,
+    /// The request asks for another protocol on its connection.
+    Upgrade,
+    /// The request asks for an event stream.
+    EventStream,
+    /// The request asks for a part of the content.
+    Range,
+    /// The request sets a condition, such as `If-None-Match`.
+    Conditional,
+    /// The request carries `Expect`.
+    Expect,
+    /// The key extractor made no key; the usual one makes none without one clear authority (`Host`).
+    NoKey,
+    /// Responses of this key could not be shared a moment ago.
+    Unshareable,
+    /// The request waited as long as it was willing to.
+    WaitTimeout,
+    /// The store could not be reached in time.
+    StoreUnavailable,
+    /// Too many leaders died or failed in a row.
+    Poisoned,
+    /// The lease was lost before the response could be stored.
+    Superseded,
+}
+
+impl From<Source> for Outcome {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Led => Self::Led,
+            Source::JoinedHere => Self::Joined { elsewhere: false },
+            Source::JoinedElsewhere => Self::Joined { elsewhere: true },
+            Source::Hit { age } => Self::Hit { age },
+            Source::Stale { age } => Self::Stale { age },
+            Source::Alone(why) => Self::Bypassed(why.into()),
+        }
+    }
+}
+
+impl From<Alone> for Why {
+    fn from(alone: Alone) -> Self {
+        match alone {
+            Alone::WaitTimeout => Self::WaitTimeout,
+            Alone::Unshareable => Self::Unshareable,
+            Alone::Unavailable => Self::StoreUnavailable,
+            Alone::Poisoned => Self::Poisoned,
+            Alone::Superseded => Self::Superseded,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Led => f.write_str("led"),
+            Self::Joined { elsewhere: false } => f.write_str("joined here"),
+            Self::Joined { elsewhere: true } => f.write_str("joined elsewhere"),
+            Self::Hit { .. } => f.write_str("hit"),
+            Self::Stale { .. } => f.write_str("stale"),
+            Self::Bypassed(why) => write!(f, "bypassed: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Method => "method",
+            Self::Content => "content",
+            Self::Identity => "identity",
+            Self::NoStore => "no-store",
+            Self::Override => "override",
+            Self::Upgrade => "upgrade",
+            Self::EventStream => "event stream",
+            Self::Range => "range",
+            Self::Conditional => "conditional",
+            Self::Expect => "expect",
+            Self::NoKey => "no key",
+            Self::Unshareable => "unshareable",
+            Self::WaitTimeout => "wait timeout",
+            Self::StoreUnavailable => "store unavailable",
+            Self::Poisoned => "poisoned",
+            Self::Superseded => "superseded",
+        })
+    }
+}

@@ -1,0 +1,155 @@
+//! What is shared of a response, and its bytes.
+//!
+//! ```text
+//! version: u8 | length of the head: u32, big-endian | head: postcard | body
+//! ```
+//!
+//! The body stands last and outside of the head, so that reading a record slices it out of the received buffer. The head
+//! holds its length: a record that was cut short, or carries more, does not decode.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONNECTION, response::Parts};
+use http_body::Body;
+use serde::{Deserialize, Serialize};
+
+use super::{body::ResponseBody, fields::names};
+use crate::codec::{Codec, CodecError};
+
+const VERSION: u8 = 1;
+
+/// A response as everybody may see it. Cloning is cheap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    head: Arc<Head>,
+    body: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Head {
+    status: StatusCode,
+    fresh: Duration,
+    headers: HeaderMap,
+    trailers: Option<HeaderMap>,
+}
+
+impl Stored {
+    /// The part of a response that is not about one connection or one request.
+    pub(super) fn new(head: &Parts, fresh: Duration, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        let mut headers = HeaderMap::with_capacity(head.headers.len());
+        // Copied rather than removed from a copy: removal changes the order of what stays.
+        let kept = head.headers.iter().filter(|(name, _)| !of_one_exchange(name, &head.headers));
+        headers.extend(kept.map(|(name, line)| (name.clone(), line.clone())));
+        Self { head: Arc::new(Head { status: head.status, fresh, headers, trailers }), body }
+    }
+
+    /// How long it is fresh, counted from when it was stored.
+    pub(super) fn fresh(&self) -> Duration {
+        self.head.fresh
+    }
+
+    pub(super) fn into_response<B: Body<Data = Bytes>>(self) -> Response<ResponseBody<B>> {
+        let head = Arc::unwrap_or_clone(self.head);
+        let mut response = Response::new(ResponseBody::whole(self.body, head.trailers));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        response
+    }
+}
+
+/// Whether a field speaks of one connection, or of the one request that was answered.
+fn of_one_exchange(name: &HeaderName, headers: &HeaderMap) -> bool {
+    let name = name.as_str();
+    let of_connection = matches!(name, "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade");
+    let of_request = matches!(
+        name,
+        "server-timing"
+            | "traceparent"
+            | "tracestate"
+            | "traceresponse"
+            | "x-amzn-trace-id"
+            | "x-cloud-trace-context"
+            | "x-correlation-id"
+            | "x-request-id"
+            | "x-trace-id"
+    );
+    of_connection || of_request || name.starts_with("proxy-") || names(headers, CONNECTION, name)
+}
+
+/// The head on the wire. Borrowed, so that a crafted length allocates nothing that the input does not hold.
+#[derive(Serialize, Deserialize)]
+struct Wire<'a> {
+    status: u16,
+    fresh_ms: u64,
+    body: u64,
+    #[serde(borrow)]
+    headers: Fields<'a>,
+    #[serde(borrow)]
+    trailers: Option<Fields<'a>>,
+}
+
+/// Names and values, line by line, in order.
+type Fields<'a> = Vec<(&'a str, &'a [u8])>;
+
+/// The binary format of this module.
+pub(super) struct Binary;
+
+impl Codec<Stored> for Binary {
+    fn encode(&self, stored: &Stored) -> Result<Bytes, CodecError> {
+        let head = postcard::to_stdvec(&Wire {
+            status: stored.head.status.as_u16(),
+            fresh_ms: u64::try_from(stored.head.fresh.as_millis()).unwrap_or(u64::MAX),
+            body: stored.body.len() as u64,
+            headers: lines(&stored.head.headers),
+            trailers: stored.head.trailers.as_ref().map(lines),
+        })?;
+        let mut payload = BytesMut::with_capacity(5 + head.len() + stored.body.len());
+        payload.put_u8(VERSION);
+        payload.put_u32(u32::try_from(head.len())?);
+        payload.put_slice(&head);
+        payload.put_slice(&stored.body);
+        Ok(payload.freeze())
+    }
+
+    fn decode(&self, payload: Bytes) -> Result<Stored, CodecError> {
+        let (wire, body) = split(&payload).ok_or("not a record of this version")?;
+        let wire: Wire<'_> = match postcard::take_from_bytes(wire)? {
+            (wire, []) => wire,
+            _ => return Err("the head of the record is longer than what it holds".into()),
+        };
+        if wire.body != body.len() as u64 {
+            return Err("the body of the record has another length than its head says".into());
+        }
+        let head = Head {
+            status: StatusCode::from_u16(wire.status)?,
+            fresh: Duration::from_millis(wire.fresh_ms),
+            headers: map(wire.headers)?,
+            trailers: wire.trailers.map(map).transpose()?,
+        };
+        Ok(Stored { head: Arc::new(head), body: payload.slice_ref(body) })
+    }
+}
+
+fn split(payload: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&version, rest) = payload.split_first()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    if version == VERSION { rest.split_at_checked(length) } else { None }
+}
+
+fn lines(headers: &HeaderMap) -> Fields<'_> {
+    headers.iter().map(|(name, line)| (name.as_str(), line.as_bytes())).collect()
+}
+
+fn map(fields: Fields<'_>) -> Result<HeaderMap, CodecError> {
+    // Grows as it fills, with an error where `append` would panic: the number of lines is the sender's word.
+    let mut headers = HeaderMap::new();
+    for (name, line) in fields {
+        headers.try_append(HeaderName::try_from(name)?, HeaderValue::from_bytes(line)?)?;
+    }
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests;

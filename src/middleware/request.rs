@@ -1,0 +1,135 @@
+//! Which requests may fly. Everything here looks at the request alone, before any key is made, and allocates nothing.
+
+use http::{HeaderName, HeaderValue, Method, Request};
+use http_body::Body;
+
+use super::{fields::line_names, outcome::Why};
+
+/// Why `request` must not share anything, if so.
+pub(super) fn bypass<B: Body>(request: &Request<B>) -> Option<Why> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(Why::Method);
+    }
+    // One pass over the lines that are there, rather than a look-up for every field that matters: repeated lines are
+    // seen for free.
+    let refused = request.headers().iter().find_map(|(name, line)| refuses(name, line));
+    refused.or_else(|| has_content(request.body()).then_some(Why::Content))
+}
+
+fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
+    let (why, refused) = match name.as_str() {
+        "authorization" | "cookie" | "proxy-authorization" | "x-api-key" => (Why::Identity, true),
+        "cache-control" => (Why::NoStore, line_names(line, "no-store")),
+        "x-http-method-override" | "x-http-method" | "x-method-override" => (Why::Override, true),
+        "x-original-url" | "x-original-uri" | "x-rewrite-url" => (Why::Override, true),
+        "upgrade" => (Why::Upgrade, true),
+        "connection" => (Why::Upgrade, line_names(line, "upgrade")),
+        "accept" => (Why::EventStream, line_names(line, "text/event-stream")),
+        "range" | "if-range" => (Why::Range, true),
+        "if-match" | "if-unmodified-since" | "if-none-match" | "if-modified-since" => (Why::Conditional, true),
+        "expect" => (Why::Expect, true),
+        "transfer-encoding" => (Why::Content, true),
+        "content-length" => (Why::Content, line.as_bytes() != b"0"),
+        _ => return None,
+    };
+    refused.then_some(why)
+}
+
+fn has_content(body: &impl Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact() != Some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::{Empty, Full};
+
+    use super::*;
+
+    fn get(lines: &[(&str, &str)]) -> Request<Empty<Bytes>> {
+        let request = Request::get("http://a.test/");
+        lines.iter().fold(request, |request, (name, line)| request.header(*name, *line)).body(Empty::new()).unwrap()
+    }
+
+    #[test]
+    fn plain_reads_fly() {
+        assert_eq!(bypass(&get(&[])), None);
+        assert_eq!(bypass(&Request::head("/").body(Empty::<Bytes>::new()).unwrap()), None);
+    }
+
+    #[test]
+    fn other_methods_do_not() {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY", "get", "PURGE"] {
+            let request = Request::builder().method(method).body(Empty::<Bytes>::new()).unwrap();
+            assert_eq!(bypass(&request), Some(Why::Method), "{method}");
+        }
+    }
+
+    #[test]
+    fn content_does_not() {
+        let full = |content: &'static str| Request::get("/").body(Full::<Bytes>::from(content)).unwrap();
+        assert_eq!(bypass(&full("{}")), Some(Why::Content));
+        assert_eq!(bypass(&full("")), None);
+    }
+
+    #[test]
+    fn one_field_is_enough() {
+        let table = [
+            ("Authorization", "Bearer x", Why::Identity),
+            ("AUTHORIZATION", "", Why::Identity),
+            ("Cookie", "a=b", Why::Identity),
+            ("Proxy-Authorization", "Basic x", Why::Identity),
+            ("X-Api-Key", "x", Why::Identity),
+            ("Cache-Control", "no-store", Why::NoStore),
+            ("cache-control", "max-age=0, No-Store", Why::NoStore),
+            ("X-HTTP-Method-Override", "DELETE", Why::Override),
+            ("X-HTTP-Method", "DELETE", Why::Override),
+            ("X-Method-Override", "DELETE", Why::Override),
+            ("X-Original-URL", "/admin", Why::Override),
+            ("X-Original-URI", "/admin", Why::Override),
+            ("X-Rewrite-URL", "/admin", Why::Override),
+            ("Upgrade", "websocket", Why::Upgrade),
+            ("Connection", "keep-alive, UPGRADE", Why::Upgrade),
+            ("Accept", "text/event-stream", Why::EventStream),
+            ("Accept", "text/html, Text/Event-Stream;q=0.5", Why::EventStream),
+            ("Range", "bytes=0-1", Why::Range),
+            ("If-Range", "\"a\"", Why::Range),
+            ("If-Match", "*", Why::Conditional),
+            ("If-Unmodified-Since", "Sun, 06 Nov 1994 08:49:37 GMT", Why::Conditional),
+            ("If-None-Match", "\"a\"", Why::Conditional),
+            ("If-Modified-Since", "Sun, 06 Nov 1994 08:49:37 GMT", Why::Conditional),
+            ("Expect", "100-continue", Why::Expect),
+            ("Transfer-Encoding", "chunked", Why::Content),
+            ("Content-Length", "1", Why::Content),
+            ("Content-Length", "+0", Why::Content),
+        ];
+        for (name, line, why) in table {
+            assert_eq!(bypass(&get(&[(name, line)])), Some(why), "{name}: {line}");
+            assert_eq!(bypass(&get(&[("accept", "*/*"), (name, line)])), Some(why), "second, {name}: {line}");
+        }
+    }
+
+    #[test]
+    fn a_later_line_is_read_too() {
+        assert_eq!(bypass(&get(&[("cache-control", "max-age=0"), ("cache-control", "no-store")])), Some(Why::NoStore));
+        assert_eq!(bypass(&get(&[("connection", "close"), ("connection", "Upgrade")])), Some(Why::Upgrade));
+        assert_eq!(bypass(&get(&[("accept", "*/*"), ("accept", "text/event-stream")])), Some(Why::EventStream));
+    }
+
+    #[test]
+    fn what_cannot_force_anything_is_ignored() {
+        let harmless = [
+            ("cache-control", "no-cache"),
+            ("cache-control", "max-age=0"),
+            ("pragma", "no-cache"),
+            ("connection", "keep-alive"),
+            ("content-length", "0"),
+            ("accept", "text/html"),
+            ("user-agent", "curl"),
+            ("x-forwarded-for", "1.2.3.4"),
+        ];
+        for line in harmless {
+            assert_eq!(bypass(&get(&[line])), None, "{line:?}");
+        }
+    }
+}
