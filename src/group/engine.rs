@@ -1,4 +1,9 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -77,7 +82,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         let rules = Rules { lease: options.lock_ttl, budget: BUDGET, detached: DETACHED };
         let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
         if opened {
-            tokio::spawn(Driver::new(self.clone(), Arc::clone(&seat.cell), options).run());
+            launch(Driver::new(self.clone(), Arc::clone(&seat.cell), options).run());
         }
         let answer = match timeout(options.wait_timeout, &mut seat.answer).await {
             Ok(answer) => answer,
@@ -144,5 +149,17 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
             Some(work) => Answer::Alone(work, Alone::Unavailable),
             None => panic!("the tokio runtime that ran this work was shut down before it ended"),
         }
+    }
+}
+
+/// Polls a flight once where it is opened, and gives it a task of its own if it is not over by then.
+///
+/// The first poll sends the begin without waiting for a worker to take the task up, and a store that answers at once
+/// needs no task at all. It must not stay in its opener for longer: a caller that is not polled would hold up the others.
+fn launch(flight: impl Future<Output = ()> + Send + 'static) {
+    let mut flight = Box::pin(flight);
+    let mut context = Context::from_waker(Waker::noop());
+    if flight.as_mut().poll(&mut context).is_pending() {
+        tokio::spawn(flight);
     }
 }
