@@ -1,0 +1,7 @@
+//! The long documents: how it works, and what happens when something fails.
+
+#[doc = include_str!("../docs/protocol.md")]
+pub mod protocol {}
+
+#[doc = include_str!("../docs/failure-modes.md")]
+pub mod failure_modes {}
