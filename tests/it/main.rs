@@ -1,0 +1,3 @@
+//! Tests without a network.
+
+mod memory;
