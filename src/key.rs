@@ -44,12 +44,7 @@ impl Key {
     /// Names in the store are made of it. It is not what decides whether a record fits: every record carries the
     /// canonical key, and a reader compares that.
     pub fn digest(&self) -> Digest {
-        *self.0.digest.get_or_init(|| {
-            let hash = Sha256::digest(&self.0.canonical);
-            let mut first = [0; 16];
-            first.copy_from_slice(&hash[..16]);
-            Digest(first)
-        })
+        *self.0.digest.get_or_init(|| Digest::of(&self.0.canonical))
     }
 }
 
@@ -104,6 +99,16 @@ impl KeyBuilder {
 /// A digest of a [`Key`], shown as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    /// The digest of the key with this canonical form.
+    pub(crate) fn of(canonical: &[u8]) -> Self {
+        let hash = Sha256::digest(canonical);
+        let mut first = [0; 16];
+        first.copy_from_slice(&hash[..16]);
+        Self(first)
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

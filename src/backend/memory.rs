@@ -134,14 +134,25 @@ impl Store {
 
     fn entry(&mut self, key: &Key) -> &mut Entry {
         if self.entries.len() >= self.capacity && !self.entries.contains_key(key) {
-            self.expire();
-            while self.entries.len() >= self.capacity {
-                let first = self.entries.iter().min_by_key(|(_, entry)| entry.slot.expires());
-                let Some(first) = first.map(|(key, _)| key.clone()) else { break };
-                self.entries.remove(&first);
-            }
+            self.make_room();
         }
         self.entries.entry(key.clone()).or_default()
+    }
+
+    /// Forgets what has expired, and if that is not enough, the eighth that expires first: looking at every entry is
+    /// paid for by the many inserts that find room afterwards.
+    fn make_room(&mut self) {
+        self.expire();
+        let room = (self.capacity / 8).max(1);
+        let excess = (self.entries.len() + room).saturating_sub(self.capacity);
+        if excess == 0 {
+            return;
+        }
+        let mut order: Vec<_> = self.entries.iter().map(|(key, entry)| (entry.slot.expires(), key.clone())).collect();
+        order.select_nth_unstable_by_key(excess - 1, |(expires, _)| *expires);
+        for (_, key) in &order[..excess] {
+            self.entries.remove(key);
+        }
     }
 
     fn expire(&mut self) {
@@ -173,12 +184,16 @@ impl Entry {
         Found { fence, age, lifetimes, cost: self.cost, payload: self.payload.clone() }
     }
 
-    fn hold(&mut self, record: Record) -> impl FnOnce(Fence) -> Found + use<> {
-        let Record { lifetimes, cost, payload } = record;
-        (self.payload, self.cost) = (payload.clone(), cost);
-        let lifetimes = Lifetimes { keep: lifetimes.total(), ..lifetimes };
-        move |fence| Found { fence, age: Duration::ZERO, lifetimes, cost, payload }
+    /// Keeps what the slot does not.
+    fn hold(&mut self, record: Record) {
+        self.payload = record.payload;
+        self.cost = record.cost;
     }
+}
+
+/// The lifetimes under which a record is kept: `keep` is the whole time.
+fn kept(lifetimes: Lifetimes) -> Lifetimes {
+    Lifetimes { keep: lifetimes.total(), ..lifetimes }
 }
 
 impl Backend for Memory {
@@ -218,11 +233,13 @@ impl Backend for Memory {
         let Some(entry) = store.entries.get_mut(key) else {
             return Ok(Completed::Superseded);
         };
-        let lifetimes = Lifetimes { keep: record.lifetimes.total(), ..record.lifetimes };
+        let lifetimes = kept(record.lifetimes);
         let before = entry.slot.leader();
         let (completed, told) = entry.slot.complete(now, owner, fence, lifetimes, LINGER);
+        // A retry is `Stored` as well, but must not touch what has been stored since.
         if completed == Completed::Stored && before == Some((owner, fence)) {
-            let found = entry.hold(record)(fence);
+            entry.hold(record);
+            let found = entry.found(Seen { fence, age: Duration::ZERO, lifetimes });
             store.tell(key, told, Some(&found));
         }
         Ok(completed)
@@ -253,7 +270,7 @@ impl Backend for Memory {
         let mut store = self.store();
         let now = store.now();
         let entry = store.entry(key);
-        let (_, told) = entry.slot.put(now, record.lifetimes, LINGER);
+        let (_, told) = entry.slot.put(now, kept(record.lifetimes), LINGER);
         entry.hold(record);
         store.tell(key, told, None);
         Ok(())

@@ -14,6 +14,7 @@
 //! | unlock-and-set | [`Backend::complete`] |
 //! | delete | [`Backend::invalidate`] |
 
+pub mod contract;
 mod erased;
 mod error;
 mod locals;

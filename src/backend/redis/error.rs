@@ -1,0 +1,108 @@
+//! What errors of the client library and of the server mean to a caller.
+
+use redis::{RedisError, ServerError, Value};
+
+use super::{BackendError, ErrorKind, breaker::Outcome};
+
+/// An error that can be reported to many callers.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) message: String,
+    pub(super) source: Option<RedisError>,
+    pub(super) outcome: Outcome,
+    /// The connection must be replaced: it is gone, or leads to a server that does not take writes.
+    pub(super) replace: bool,
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let outcome = if kind == ErrorKind::Protocol { Outcome::Answered } else { Outcome::Failed };
+        Self { kind, message: message.into(), source: None, outcome, replace: false }
+    }
+
+    /// No answer in time.
+    pub(super) fn timeout(message: impl Into<String>) -> Self {
+        Self { outcome: Outcome::TimedOut, ..Self::new(ErrorKind::Unknown, message) }
+    }
+
+    /// An answer that this version does not understand.
+    pub(super) fn odd(value: &Value) -> Self {
+        Self::new(ErrorKind::Protocol, format!("redis answered with {value:?}, which this version does not understand"))
+    }
+
+    /// An operation that was sent and failed.
+    pub(super) fn of_operation(error: RedisError) -> Self {
+        if error.is_timeout() {
+            return Self { source: Some(error), ..Self::timeout("redis did not answer in time") };
+        }
+        match ServerError::try_from(error) {
+            Ok(error) => Self::of_server(error),
+            Err(error) => Self {
+                replace: error.is_unrecoverable_error(),
+                source: Some(error),
+                ..Self::new(ErrorKind::Unknown, "the connection to redis was lost before the answer came")
+            },
+        }
+    }
+
+    /// An error that the server sent.
+    pub(super) fn of_server(error: ServerError) -> Self {
+        let (kind, message) = match error.code() {
+            "NOAUTH" => (ErrorKind::Config, "redis asks for a password; put it into the address"),
+            "WRONGPASS" => (ErrorKind::Config, "redis refused user name and password; check both in the address"),
+            "NOPERM" => (
+                ErrorKind::Config,
+                "the redis user lacks a right; the documentation of backend::redis lists the rights it needs",
+            ),
+            "OOM" => (ErrorKind::Refused, "redis is out of memory; raise maxmemory or set an eviction policy"),
+            "NOREPLICAS" => (ErrorKind::Refused, "redis has too few replicas to accept writes"),
+            "LOADING" => (ErrorKind::Refused, "redis is still loading its data"),
+            "BUSY" => (ErrorKind::Refused, "redis is busy with a script"),
+            "READONLY" => (ErrorKind::Refused, "this redis is a read-only replica; connect to its primary"),
+            "MASTERDOWN" => (ErrorKind::Refused, "this redis is a replica that lost its primary"),
+            "MISCONF" => (ErrorKind::Refused, "redis cannot persist to disk and therefore refuses writes"),
+            "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Refused, "the redis cluster is not ready for this key"),
+            _ => (ErrorKind::Protocol, "redis answered with an unexpected error"),
+        };
+        let replace = matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH");
+        Self { source: Some(error.into()), replace, ..Self::new(kind, message) }
+    }
+
+    /// A connection that could not be made to the server at `place`.
+    pub(super) fn of_connecting(place: &str, error: RedisError) -> Self {
+        let kind = error.kind();
+        if kind == redis::ErrorKind::AuthenticationFailed {
+            let message = format!("redis at {place} refused user name and password; check both in the address");
+            return Self { source: Some(error), ..Self::new(ErrorKind::Config, message) };
+        }
+        if kind == redis::ErrorKind::InvalidClientConfig {
+            let message = format!("the settings for redis at {place} cannot work: {error}");
+            return Self { source: Some(error), ..Self::new(ErrorKind::Config, message) };
+        }
+        match ServerError::try_from(error) {
+            Ok(error) => Self::of_server(error),
+            Err(error) => {
+                let why = if error.is_connection_refusal() {
+                    "nothing listens there; start the server or correct the address".to_owned()
+                } else if error.is_timeout() {
+                    "it did not answer in time; check address, network and firewall".to_owned()
+                } else {
+                    format!("{error}; check the address")
+                };
+                let message = format!("cannot connect to redis at {place}: {why}");
+                Self { source: Some(error), ..Self::new(ErrorKind::Unavailable, message) }
+            }
+        }
+    }
+}
+
+impl From<Failure> for BackendError {
+    fn from(failure: Failure) -> Self {
+        let error = Self::new(failure.kind, failure.message);
+        match failure.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The names of everything that lies in Redis.
+
+use super::{BackendError, ErrorKind};
+use crate::{
+    key::Digest,
+    protocol::lease::{Inbox, Owner},
+};
+
+/// The version of the protocol: replicas that speak another one never meet.
+const PROTOCOL: &str = "sf1:";
+
+/// Longer prefixes would be paid for with every command.
+const LONGEST_PREFIX: usize = 128;
+
+/// Names of one application's keys and channels.
+///
+/// The digest of a key stands in braces: all names of one key, those of its variants included, share a cluster slot.
+/// A variant would stand right behind the braces.
+#[derive(Debug)]
+pub(super) struct Names {
+    base: String,
+    channel: String,
+}
+
+impl Names {
+    /// Names that begin with `prefix`.
+    pub(super) fn new(prefix: &str) -> Result<Self, BackendError> {
+        let refuse = |why: &str| {
+            let message = format!("the prefix {prefix:?} {why}; choose one name per application, like \"shop\"");
+            Err(BackendError::new(ErrorKind::Config, message))
+        };
+        if prefix.is_empty() {
+            return refuse("is empty, so that applications on one redis would share their answers");
+        }
+        if prefix.len() > LONGEST_PREFIX {
+            return refuse("is longer than 128 bytes");
+        }
+        if prefix.contains(['{', '}']) {
+            return refuse("contains a brace, which would move its keys to one cluster slot");
+        }
+        if prefix.contains(|char: char| char.is_whitespace() || char.is_control()) {
+            return refuse("contains white space or a control character");
+        }
+        let base = format!("{PROTOCOL}{prefix}:");
+        let channel = format!("{base}inbox:");
+        Ok(Self { base, channel })
+    }
+
+    /// Where the record of a key lies.
+    pub(super) fn record(&self, key: Digest) -> String {
+        self.of(key, ":r", 0)
+    }
+
+    /// Where the state of a key lies.
+    pub(super) fn state(&self, key: Digest) -> String {
+        self.of(key, ":s", 0)
+    }
+
+    /// Where a large record lies until it becomes the record of a key.
+    pub(super) fn ready(&self, key: Digest, owner: Owner) -> String {
+        let mut name = self.of(key, ":t:", 32);
+        push_hex(&mut name, &owner.0.to_be_bytes());
+        name
+    }
+
+    /// What the channel of every inbox begins with.
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// The channel of an inbox.
+    pub(super) fn inbox(&self, inbox: Inbox) -> String {
+        let mut name = self.channel.clone();
+        push_hex(&mut name, &inbox.0);
+        name
+    }
+
+    fn of(&self, key: Digest, kind: &str, more: usize) -> String {
+        let mut name = String::with_capacity(self.base.len() + 34 + kind.len() + more);
+        name.push_str(&self.base);
+        name.push('{');
+        push_hex(&mut name, &key.0);
+        name.push('}');
+        name.push_str(kind);
+        name
+    }
+}
+
+/// Hexadecimal digits; a table, because a name is made for every command.
+pub(super) fn push_hex(to: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        to.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        to.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: Digest = Digest([0xab; 16]);
+
+    #[test]
+    fn names_are_those_of_the_protocol() {
+        let names = Names::new("shop").unwrap();
+        let hex = "ab".repeat(16);
+        assert_eq!(names.record(KEY), format!("sf1:shop:{{{hex}}}:r"));
+        assert_eq!(names.state(KEY), format!("sf1:shop:{{{hex}}}:s"));
+        assert_eq!(names.ready(KEY, Owner(1)), format!("sf1:shop:{{{hex}}}:t:{:032x}", 1));
+        assert_eq!(names.inbox(Inbox([1; 12])), format!("sf1:shop:inbox:{}", "01".repeat(12)));
+    }
+
+    #[test]
+    fn a_prefix_that_cannot_work_is_refused_with_the_reason() {
+        for (prefix, why) in
+            [("", "empty"), ("a{b", "brace"), ("a}b", "brace"), ("a b", "white space"), ("a\n", "white")]
+        {
+            let error = Names::new(prefix).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert!(Names::new(&"x".repeat(129)).is_err());
+        assert!(Names::new(&"x".repeat(128)).is_ok());
+    }
+}

@@ -1,0 +1,44 @@
+-- Stores the result of a flight, ends the flight, and tells everybody who waits.
+--
+-- KEYS  record, state, and for a large record the name under which it lies ready
+-- ARGV  owner, fence, total lifetime (ms), linger (us), digest, channel prefix, the record if it is small
+-- Returns 1 stored, 3 stored before, 0 superseded, 2 nothing lies ready
+
+local owner, fence = ARGV[1], ARGV[2]
+
+-- A large record was set before this script ran; it must not lie about when it is not wanted.
+local function answer(code)
+  if KEYS[3] then
+    redis.call('UNLINK', KEYS[3])
+  end
+  return code
+end
+
+local state = redis.call('HMGET', KEYS[2], 'f', 'o', 'c', 'w', 'u')
+if state[3] == owner then
+  -- A retry: its first reply was lost, and the record has aged since.
+  return answer(3)
+end
+local record = seen(KEYS[1])
+-- The owner alone is not enough: the fence says which flight, and a record at or above it is newer than this one.
+if state[2] ~= owner or state[1] ~= fence or (record and record.fence >= tonumber(fence)) then
+  return answer(0)
+end
+
+-- The record first and the message last: a script that fails half-way is not rolled back, and a record that nobody
+-- was told about is found at the end of the lease, while a message without a record would send everyone in circles.
+if KEYS[3] then
+  if redis.call('EXISTS', KEYS[3]) == 0 then
+    return 2
+  end
+  redis.call('RENAME', KEYS[3], KEYS[1])
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+else
+  redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[3])
+end
+redis.call('HSET', KEYS[2], 'n', 0, 'k', 0, 'c', owner)
+redis.call('HDEL', KEYS[2], 'o', 'i', 'd', 'w')
+local now = clock()
+keep(KEYS[2], now, math.max(now + tonumber(ARGV[3]) * 1000, tonumber(state[5] or 0)) + tonumber(ARGV[4]))
+tell(state[4], ARGV[6], message(1, ARGV[5], tonumber(fence), ARGV[7]))
+return 1

@@ -1,0 +1,54 @@
+-- Shared by all scripts: stands before each of them.
+--
+-- The state of a key is a hash:
+--   f  last fence                    n  failures in a row
+--   o  owner, while led              k  dead leaders in a row
+--   i  inbox of the leader           u  scatter until (us)
+--   d  deadline of the lease (us)    c  owner that completed last
+--   w  inboxes that wait, each followed by a space
+-- Times are microseconds on Redis' own clock. A double holds them exactly until the year 2255; they are written with
+-- `%.0f`, because Lua's own conversion turns to scientific notation at fifteen digits.
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- What the header of the stored record tells (milliseconds), or nil. Only the header is read: Redis hashes every byte
+-- of a string that enters Lua. A header that no version of this crate wrote is no record, and neither is one without a
+-- lifetime; a fence that a double cannot hold would stop all later ones from growing.
+local function seen(key)
+  local head = redis.call('GETRANGE', key, 0, 35)
+  if #head < 36 or string.sub(head, 1, 4) ~= 'sfr\1' then
+    return nil
+  end
+  local fence, total, fresh, stale = struct.unpack('>I8I8I8I8', head, 5)
+  local left = redis.call('PTTL', key)
+  if left < 0 or left > total or fence < 1 or fence > 9007199254740991 then
+    return nil
+  end
+  return { fence = fence, age = total - left, fresh = fresh, stale = stale, left = left * 1000 }
+end
+
+-- Keeps the state until `till`, and never shortens its life.
+local function keep(key, now, till)
+  local left = math.ceil((till - now) / 1000)
+  if redis.call('PTTL', key) < left then
+    redis.call('PEXPIRE', key, int(left))
+  end
+end
+
+-- A message: kind, digest of the key, fence or time, and the record if it is small.
+local function message(kind, digest, number, record)
+  return string.char(kind) .. digest .. struct.pack('>I8', number) .. (record or '')
+end
+
+local function tell(inboxes, channel, text)
+  for inbox in string.gmatch(inboxes or '', '%x+') do
+    redis.call('PUBLISH', channel .. inbox, text)
+  end
+end

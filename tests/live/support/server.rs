@@ -1,0 +1,159 @@
+//! A private `redis-server` on a free port.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use redis::aio::MultiplexedConnection;
+
+/// How long a server may take to answer after it was started.
+const START: Duration = Duration::from_secs(10);
+
+/// A `redis-server` of one test: nothing persists, and it ends with this value.
+pub struct Server {
+    process: Child,
+    port: u16,
+    dir: PathBuf,
+    args: Vec<String>,
+}
+
+impl Server {
+    /// A server with its defaults.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with more arguments, such as `["--maxmemory", "2mb"]`.
+    pub fn start_with(args: &[&str]) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("singleflight-{}-{next}", std::process::id()));
+        fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        // Somebody else may take the port between the question and the start.
+        for _ in 0..5 {
+            let port = free_port();
+            let process = launch(port, &dir, &args);
+            let mut server = Self { process, port, dir: dir.clone(), args: args.clone() };
+            if server.answers() {
+                return server;
+            }
+        }
+        panic!("redis-server did not start; see what `redis-server --port 0` says");
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A connection of the test's own.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("the address is well-formed");
+        client.get_multiplexed_async_connection().await.expect("the server answers")
+    }
+
+    /// Runs one command and returns what it answers.
+    pub async fn run<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut run = redis::cmd(command[0]);
+        run.arg(&command[1..]);
+        run.query_async(&mut self.connection().await).await.expect("the command is accepted")
+    }
+
+    /// Ends the process without warning. Everything stored is lost.
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the process is ours");
+        self.process.wait().expect("the process is ours");
+    }
+
+    /// Starts again, on the same port, after [`kill`](Self::kill).
+    pub fn restart(&mut self) {
+        self.process = launch(self.port, &self.dir, &self.args);
+        assert!(self.answers(), "redis-server did not start again on port {}", self.port);
+    }
+
+    /// Stops the process: connections stay, nothing is answered.
+    pub fn pause(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: i32) {
+        let pid = i32::try_from(self.process.id()).expect("a process id fits");
+        // SAFETY: `kill` only takes numbers, and the process is a child that has not been waited for.
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "the process can be signalled");
+    }
+
+    /// Whether the process answers within [`START`]; at once `false` if it ended.
+    fn answers(&mut self) -> bool {
+        let end = Instant::now() + START;
+        while Instant::now() < end && matches!(self.process.try_wait(), Ok(None)) {
+            if pings(self.port) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        false
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port on which nobody listens.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+fn launch(port: u16, dir: &PathBuf, args: &[String]) -> Child {
+    let spawned = Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(args)
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    match spawned {
+        Ok(process) => process,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            panic!(
+                "these tests need the program `redis-server` (6.2 or later) on PATH; install it, e.g. `apt-get install redis-server`"
+            )
+        }
+        Err(error) => panic!("redis-server cannot be started: {error}"),
+    }
+}
+
+fn pings(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut reply = [0; 5];
+    stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
+        && stream.write_all(b"PING\r\n").is_ok()
+        && stream.read_exact(&mut reply).is_ok()
+        // A server with a password refuses, but it is there.
+        && (reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAU"))
+}
