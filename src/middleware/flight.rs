@@ -172,3 +172,6 @@ async fn read<R: Body<Data = Bytes>>(
         Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,11 @@ impl SingleflightLayer {
         self.set(|settings| settings.cache_status = name)
     }
 
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.0)
+    }
+
     /// Settings are shared with services that were made already: those keep theirs.
     fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));

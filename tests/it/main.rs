@@ -2,4 +2,8 @@
 
 mod architecture;
 mod group;
+mod http_flight;
+mod http_guards;
+mod http_support;
+mod http_tower;
 mod memory;

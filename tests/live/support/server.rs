@@ -1,5 +1,6 @@
 //! A private `redis-server` on a free port.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{ErrorKind, Read, Write},
@@ -86,19 +87,16 @@ impl Server {
 
     /// Stops the process: connections stay, nothing is answered.
     pub fn pause(&self) {
-        self.signal(libc::SIGSTOP);
+        self.signal(Signal::STOP);
     }
 
     /// Lets it go on after [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.signal(libc::SIGCONT);
+        self.signal(Signal::CONT);
     }
 
-    fn signal(&self, signal: i32) {
-        let pid = i32::try_from(self.process.id()).expect("a process id fits");
-        // SAFETY: `kill` only takes numbers, and the process is a child that has not been waited for.
-        let sent = unsafe { libc::kill(pid, signal) };
-        assert_eq!(sent, 0, "the process can be signalled");
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the process can be signalled");
     }
 
     /// Whether the process answers within [`START`]; at once `false` if it ended.
