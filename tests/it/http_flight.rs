@@ -2,7 +2,7 @@
 
 use axum::{body::Body, extract::Request};
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
@@ -211,7 +211,10 @@ async fn a_caller_waits_as_long_as_it_is_willing_to() {
 #[tokio::test(start_paused = true)]
 async fn head_and_get_are_two_flights() {
     let calls = Calls::default();
-    let app = app(&layer().result_ttl(secs(60)), &calls, numbered);
+    let app = app(&layer().result_ttl(secs(60)), &calls, |request, call| {
+        let content = if request.method() == Method::HEAD { String::new() } else { format!("call {call}") };
+        ([("content-length", "6")], content)
+    });
     let head = || Request::head(URI).body(Body::empty()).unwrap();
     let responses = together([head(), get(URI), head(), get(URI)].map(|request| (app.clone(), request))).await;
     assert_eq!(calls.count(), 2);
