@@ -261,8 +261,9 @@ async fn neither_hits_nor_joined_requests_need_room_in_the_inner_service() {
     let start = Instant::now();
     let flights = [(); 5].map(|()| tokio::spawn(call("http://a.test/other")));
     sleep(secs(1) / 2).await;
+    let asked = Instant::now();
     call(URI).await.unwrap();
-    assert_eq!(start.elapsed(), secs(1) / 2);
+    assert!(asked.elapsed() < secs(1) / 4, "{:?}", asked.elapsed());
     for flight in flights {
         flight.await.unwrap().unwrap();
     }
