@@ -21,8 +21,11 @@ enum Kind<B: Body> {
     /// All of it, in memory.
     Whole { data: Bytes, trailers: Option<HeaderMap> },
     /// What was read before it turned out that it cannot be shared, then the rest; no rest after an error.
-    Replayed { read: VecDeque<Result<Frame<Bytes>, B::Error>>, rest: Option<Pin<Box<B>>> },
+    Replayed { read: Read<B>, rest: Option<Pin<Box<B>>> },
 }
+
+/// What was read of a body.
+pub(super) type Read<B> = VecDeque<Result<Frame<Bytes>, <B as Body>::Error>>;
 
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(super) fn untouched(body: B) -> Self {
@@ -33,7 +36,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         Self(Kind::Whole { data, trailers })
     }
 
-    pub(super) fn replayed(read: VecDeque<Result<Frame<Bytes>, B::Error>>, rest: Option<Pin<Box<B>>>) -> Self {
+    pub(super) fn replayed(read: Read<B>, rest: Option<Pin<Box<B>>>) -> Self {
         Self(Kind::Replayed { read, rest })
     }
 }
@@ -69,15 +72,17 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Untouched(body) => body.size_hint(),
-            Kind::Whole { data, .. } => SizeHint::with_exact(data.len() as u64),
+            Kind::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            // With an exact length a server would announce it, and HTTP/1 has trailers behind chunks alone.
+            Kind::Whole { data, trailers: Some(_) } => at_least(data.len() as u64),
             Kind::Replayed { read, rest } => {
                 let frames = read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
                 let ahead = frames.map(|data| data.len() as u64).sum::<u64>();
-                // A body that broke off has no upper bound: with an exact length a server would announce it, send what
-                // there is, and make the fragment look complete.
-                let rest = rest.as_ref().map(|rest| rest.size_hint()).unwrap_or_default();
-                let mut hint = SizeHint::new();
-                hint.set_lower(rest.lower().saturating_add(ahead));
+                // A body that broke off has no exact length either: a server would announce it, send what there is, and
+                // make the fragment look complete.
+                let Some(rest) = rest else { return at_least(ahead) };
+                let rest = rest.size_hint();
+                let mut hint = at_least(rest.lower().saturating_add(ahead));
                 if let Some(upper) = rest.upper() {
                     hint.set_upper(upper.saturating_add(ahead));
                 }
@@ -85,6 +90,12 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             }
         }
     }
+}
+
+fn at_least(length: u64) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(length);
+    hint
 }
 
 /// Empty, for middleware that answers in the inner service's stead.
@@ -97,5 +108,40 @@ impl<B: Body> Default for ResponseBody<B> {
 impl<B: Body> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseBody").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    type Plain = ResponseBody<Full<Bytes>>;
+
+    #[test]
+    fn hints_are_forwarded() {
+        let body = Plain::untouched(Full::from("hello"));
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(5), false));
+        let body = Plain::untouched(Full::default());
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+    }
+
+    #[test]
+    fn the_default_is_empty() {
+        let body = Plain::default();
+        assert_eq!((body.size_hint().exact(), body.is_end_stream()), (Some(0), true));
+    }
+
+    #[tokio::test]
+    async fn trailers_leave_the_length_open() {
+        let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+        let mut body = Plain::whole(Bytes::from_static(b"hello"), Some(trailers.clone()));
+        assert_eq!((body.size_hint().lower(), body.size_hint().exact()), (5, None));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "hello");
+        assert!(!body.is_end_stream());
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers);
+        assert!(body.is_end_stream());
+        assert!(body.frame().await.is_none());
     }
 }

@@ -1,13 +1,13 @@
 //! Reading a body up to a limit, so that nothing of it is lost whatever happens.
 
-use std::{collections::VecDeque, pin::Pin};
+use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 
-use super::body::ResponseBody;
+use super::body::{Read, ResponseBody};
 
 /// A body and what was read of it so far.
 pub(super) struct Collector<B: Body> {
@@ -81,7 +81,7 @@ impl<B: Body<Data = Bytes>> Collector<B> {
         ResponseBody::replayed(read, None)
     }
 
-    fn frames(self) -> (VecDeque<Result<Frame<Bytes>, B::Error>>, Pin<Box<B>>) {
+    fn frames(self) -> (Read<B>, Pin<Box<B>>) {
         let data = self.chunks.into_iter().map(Frame::data);
         (data.chain(self.trailers.map(Frame::trailers)).map(Ok).collect(), self.body)
     }
@@ -89,7 +89,10 @@ impl<B: Body<Data = Bytes>> Collector<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll};
+    use std::{
+        collections::VecDeque,
+        task::{Context, Poll},
+    };
 
     use super::*;
 

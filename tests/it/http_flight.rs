@@ -1,11 +1,13 @@
 //! Requests in the air together, on one replica and on two, and what becomes of them afterwards.
 
+use std::convert::Infallible;
+
 use axum::{body::Body, extract::Request};
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
-use tokio::time::sleep;
-use tower::{Layer, ServiceExt, service_fn};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_singleflight::{Outcome, RequestKey, Share, SingleflightLayer, Why, backend::Memory, key_fn, share_fn};
 
 use crate::http_support::{Calls, app, get, get_with, joined, led, outcome, secs, send, spawn, text, together};
@@ -211,7 +213,10 @@ async fn a_caller_waits_as_long_as_it_is_willing_to() {
 #[tokio::test(start_paused = true)]
 async fn head_and_get_are_two_flights() {
     let calls = Calls::default();
-    let app = app(&layer().result_ttl(secs(60)), &calls, numbered);
+    let app = app(&layer().result_ttl(secs(60)), &calls, |request, call| {
+        let content = if request.method() == Method::HEAD { String::new() } else { format!("call {call}") };
+        ([("content-length", "6")], content)
+    });
     let head = || Request::head(URI).body(Body::empty()).unwrap();
     let responses = together([head(), get(URI), head(), get(URI)].map(|request| (app.clone(), request))).await;
     assert_eq!(calls.count(), 2);
@@ -242,6 +247,27 @@ async fn trailers_are_shared() {
         assert_eq!(collected.trailers(), Some(&trailers));
         assert_eq!(collected.to_bytes(), "hello");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_hits_nor_joined_requests_need_room_in_the_inner_service() {
+    let slow = service_fn(async |_: http::Request<Empty<Bytes>>| {
+        sleep(secs(1)).await;
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+    });
+    let service = ServiceBuilder::new().layer(layer().result_ttl(secs(60))).concurrency_limit(1).service(slow);
+    let call = |uri| service.clone().oneshot(http::Request::get(uri).body(Empty::new()).unwrap());
+    call(URI).await.unwrap();
+    let start = Instant::now();
+    let flights = [(); 5].map(|()| tokio::spawn(call("http://a.test/other")));
+    sleep(secs(1) / 2).await;
+    let asked = Instant::now();
+    call(URI).await.unwrap();
+    assert!(asked.elapsed() < secs(1) / 4, "{:?}", asked.elapsed());
+    for flight in flights {
+        flight.await.unwrap().unwrap();
+    }
+    assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,7 +126,8 @@ async fn responses_for_one_client_reach_that_client_alone() {
         each(&fleet, requests, async |_, response| {
             assert!(matches!(outcome(&response), Outcome::Led | Outcome::Bypassed(Why::Unshareable)), "{line:?}");
             assert_eq!(response.headers()[line.0], line.1);
-            seen.lock().unwrap().push(text(response).await);
+            let text = text(response).await;
+            seen.lock().unwrap().push(text);
         })
         .await;
         let mut seen = seen.into_inner().unwrap();
