@@ -20,6 +20,9 @@ use crate::support::{Proxy, Server};
 /// How many operations are in the air at a time where throughput is measured.
 const CONCURRENCY: usize = 64;
 
+/// Between the follower's question and the end of the work.
+const PAUSE: Duration = Duration::from_millis(3);
+
 async fn connect(url: &str) -> Redis {
     Redis::connect(url, "bench").await.unwrap()
 }
@@ -32,17 +35,6 @@ fn percentile(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() - 1) * percent / 100]
 }
 
-async fn timed<F: Future<Output = ()>>(times: usize, mut operation: impl FnMut() -> F) -> Vec<Duration> {
-    let mut took = Vec::with_capacity(times);
-    for _ in 0..times {
-        let started = Instant::now();
-        operation().await;
-        took.push(started.elapsed());
-    }
-    took.sort_unstable();
-    took
-}
-
 pub async fn run(wanted: impl Fn(&str) -> bool) {
     let server = Server::start();
     if wanted("exchanges") {
@@ -50,6 +42,9 @@ pub async fn run(wanted: impl Fn(&str) -> bool) {
     }
     if wanted("delay") {
         delay(&server, 500).await;
+    }
+    if wanted("profile") {
+        profile(&server).await;
     }
     if wanted("hits") {
         hits(&server, 1024, Duration::from_secs(3)).await;
@@ -63,6 +58,9 @@ async fn exchanges(server: &Server) {
     let (here, there) = (Proxy::start(server.port()).await, Proxy::start(server.port()).await);
     let groups = [connect(&here.url()).await, connect(&there.url()).await];
     let groups = groups.map(|redis| group(&redis, Duration::from_secs(60)));
+    // The server learns the scripts.
+    one_flight(&groups, "warm", 1024).await;
+    settle().await;
     let bytes = |proxy: &Proxy| proxy.traffic().iter().map(|traffic| traffic.sent + traffic.received).sum::<usize>();
     let count = |proxy: &Proxy| (proxy.exchanges(), bytes(proxy));
     let before = (count(&here), count(&there));
@@ -107,7 +105,7 @@ async fn one_flight(groups: &[Group<Bytes>; 2], key: &str, size: usize) -> Durat
         }
     });
     // The follower has asked: its begin is one exchange.
-    tokio::time::sleep(Duration::from_millis(3)).await;
+    tokio::time::sleep(PAUSE).await;
     finish.send(()).unwrap();
     let (flown, at) = follow.await.unwrap();
     assert_eq!(flown.source, Source::JoinedElsewhere);
@@ -118,17 +116,28 @@ async fn one_flight(groups: &[Group<Bytes>; 2], key: &str, size: usize) -> Durat
 async fn delay(server: &Server, rounds: usize) {
     println!("follower's delay after the end of the work (1 KiB, {rounds} rounds)");
     let mut connection = server.connection().await;
-    let pings = timed(rounds, || {
-        let mut connection = connection.clone();
-        async move { redis::cmd("PING").exec_async(&mut connection).await.unwrap() }
-    })
-    .await;
+    let mut ping = connection.clone();
+    let mut ping = async || {
+        let started = Instant::now();
+        redis::cmd("PING").exec_async(&mut ping).await.unwrap();
+        started.elapsed()
+    };
+    let mut hot = Vec::new();
+    for _ in 0..rounds {
+        hot.push(ping().await);
+    }
+    hot.sort_unstable();
+    let mut pings = Vec::new();
     let groups = [connect(&server.url()).await, connect(&server.url()).await];
     let groups = groups.map(|redis| group(&redis, Duration::ZERO));
     let mut delays = Vec::new();
     for round in 0..rounds {
         delays.push(one_flight(&groups, &format!("delay {round}"), 1024).await);
+        // The yardstick after the same pause: a server and a core that slept answer later than ones that did not.
+        tokio::time::sleep(PAUSE).await;
+        pings.push(ping().await);
     }
+    pings.sort_unstable();
     delays.sort_unstable();
     let mut polled = Vec::new();
     for round in 0..rounds.min(60) {
@@ -137,7 +146,12 @@ async fn delay(server: &Server, rounds: usize) {
     polled.sort_unstable();
     let ping = percentile(&pings, 50);
     let times = |delay: Duration| delay.as_secs_f64() / ping.as_secs_f64();
-    for (what, sorted) in [("PING", &pings), ("follower, woken", &delays), ("follower, polling every 50 ms", &polled)] {
+    for (what, sorted) in [
+        ("PING, one after the other", &hot),
+        ("PING, after the same pause", &pings),
+        ("follower, woken", &delays),
+        ("follower, polling every 50 ms", &polled),
+    ] {
         let (p50, p99) = (percentile(sorted, 50), percentile(sorted, 99));
         println!("  {what:<44} p50 {p50:>9.1?}  p99 {p99:>9.1?}  p50 = {:.2} x PING", times(p50));
     }
@@ -164,39 +178,55 @@ async fn one_poll(connection: &mut redis::aio::MultiplexedConnection, key: &str,
 /// Hits through a group beside bare `GET`s through the same client library, in turns.
 async fn hits(server: &Server, size: usize, time: Duration) {
     println!("hits of {} KiB, {CONCURRENCY} at a time", size / 1024);
-    let redis = connect(&server.url()).await;
-    let group = group(&redis, Duration::from_secs(3600));
-    for caller in 0..CONCURRENCY {
-        group.put(format!("hit {caller}"), &Bytes::from(vec![b'x'; size])).await.unwrap();
-    }
+    let group = filled(server, size).await;
     let mut connection = server.connection().await;
     for caller in 0..CONCURRENCY {
         let _: () = connection.set(format!("bare {caller}"), vec![b'x'; size]).await.unwrap();
     }
     let (mut bare, mut ours) = (0.0, 0.0);
-    const TURNS: u32 = 5;
+    const TURNS: u32 = 6;
     for _ in 0..TURNS {
-        let (shared, client) = (group.clone(), connection.clone());
+        let connection = connection.clone();
         bare += per_second(time / TURNS, move |caller| {
-            let (mut connection, key) = (client.clone(), format!("bare {caller}"));
+            let (mut connection, key) = (connection.clone(), format!("bare {caller}"));
             async move {
                 let value: Bytes = connection.get(&key).await.unwrap();
                 assert_eq!(value.len(), size);
             }
         })
         .await;
-        ours += per_second(time / TURNS, move |caller| {
-            let (group, key) = (shared.clone(), format!("hit {caller}"));
-            async move {
-                let flown = group.fly(&key, || async { Ok::<_, Infallible>(Bytes::new()) }).await.unwrap();
-                assert_eq!((flown.value.len(), matches!(flown.source, Source::Hit { .. })), (size, true));
-            }
-        })
-        .await;
+        ours += hits_per_second(&group, size, time / TURNS).await;
     }
     let (bare, ours) = (bare / f64::from(TURNS), ours / f64::from(TURNS));
     println!("  {:<44} {bare:>9.0} /s", "bare GET");
     println!("  {:<44} {ours:>9.0} /s = {:.2} x bare", "hit through a group", ours / bare);
+}
+
+/// Hits alone, for a profiler to look at.
+async fn profile(server: &Server) {
+    let group = filled(server, 1024).await;
+    let rate = hits_per_second(&group, 1024, Duration::from_secs(10)).await;
+    println!("hits of 1 KiB, {CONCURRENCY} at a time, alone: {rate:.0} /s");
+}
+
+async fn filled(server: &Server, size: usize) -> Group<Bytes> {
+    let group = group(&connect(&server.url()).await, Duration::from_secs(3600));
+    for caller in 0..CONCURRENCY {
+        group.put(format!("hit {caller}"), &Bytes::from(vec![b'x'; size])).await.unwrap();
+    }
+    group
+}
+
+async fn hits_per_second(group: &Group<Bytes>, size: usize, time: Duration) -> f64 {
+    let group = group.clone();
+    per_second(time, move |caller| {
+        let (group, key) = (group.clone(), format!("hit {caller}"));
+        async move {
+            let flown = group.fly(&key, || async { Ok::<_, Infallible>(Bytes::new()) }).await.unwrap();
+            assert_eq!((flown.value.len(), matches!(flown.source, Source::Hit { .. })), (size, true));
+        }
+    })
+    .await
 }
 
 async fn per_second<F: Future<Output = ()> + Send>(
