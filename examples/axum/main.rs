@@ -50,9 +50,10 @@ struct Flags {
 async fn main() -> Result<(), BoxError> {
     let flags = Flags::parse();
     let singleflight = match &flags.redis {
-        // Lazily: this replica shall start, and serve, without Redis too. A malformed URL is an error even so.
+        // Lazily: this replica shall start, and serve, without Redis too. A malformed URL is an error even so; it is
+        // not repeated, since it may hold a password.
         Some(url) => {
-            SingleflightLayer::new(Redis::connect_lazy(url, "shop").map_err(|error| format!("--redis {url}: {error}"))?)
+            Redis::connect_lazy(url, "shop").map(SingleflightLayer::new).map_err(|e| format!("--redis: {e}"))?
         }
         None => SingleflightLayer::new(Memory::new()),
     };

@@ -37,7 +37,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     #[cfg(feature = "redis")]
     if let Some(url) = flags.redis {
-        return show(Redis::connect(&url, "shop").await?).await;
+        let redis = Redis::connect(&url, "shop").await.map_err(|error| format!("--redis: {error}"))?;
+        return show(redis).await;
     }
     #[cfg(not(feature = "redis"))]
     let Flags {} = flags;

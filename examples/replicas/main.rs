@@ -57,7 +57,9 @@ async fn run(flags: &Flags) -> Result<(), BoxError> {
     };
     let url = private.as_ref().map(PrivateRedis::url).or(flags.redis.as_deref()).unwrap_or_default();
     let mut fleet = Fleet::start(flags.replicas, url).await?;
-    println!("{} replicas on {url}: {}", flags.replicas, fleet.names().join(", "));
+    // The URL that was given may hold a password.
+    let redis = private.as_ref().map_or("the given Redis", PrivateRedis::url);
+    println!("{} replicas on {redis}: {}", flags.replicas, fleet.names().join(", "));
 
     let load = Load::new(flags.requests);
     rounds::coalesced(&fleet, &load, flags.rounds, Duration::from_millis(flags.work_ms)).await?;

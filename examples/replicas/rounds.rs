@@ -29,7 +29,7 @@ pub async fn coalesced(fleet: &Fleet, load: &Load, rounds: u64, work: Duration) 
         executed += executions;
     }
     if executed != rounds {
-        return Err(format!("{rounds} rounds took {executed} executions").into());
+        return Err(format!("{executed} executions in {rounds} rounds: do all replicas reach Redis?").into());
     }
     Ok(())
 }
