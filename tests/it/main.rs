@@ -1,3 +1,5 @@
 //! Tests without a network.
 
+#[path = "../common/histories.rs"]
+mod histories;
 mod memory;

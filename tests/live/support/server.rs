@@ -35,11 +35,11 @@ impl Server {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("singleflight-{}-{next}", std::process::id()));
-        fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         // Somebody else may take the port between the question and the start.
         for _ in 0..5 {
             let port = free_port();
+            fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
             let process = launch(port, &dir, &args);
             let mut server = Self { process, port, dir: dir.clone(), args: args.clone() };
             if server.answers() {
