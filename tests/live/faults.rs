@@ -243,3 +243,49 @@ async fn lost_messages_do_not_change_the_outcome() {
     leader.complete(&key("lost"), Owner(4), next, record("y", LONG)).await.unwrap();
     assert!(matches!(told(&mut watch).await, Notice::Landed(landed, _) if landed == next));
 }
+
+/// Cut connections, and a server that takes no new ones, are an error at once and forgotten afterwards.
+#[tokio::test]
+async fn a_refusing_network_is_survived() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port()).await;
+    let redis = Redis::connect(&proxy.url(), "network").await.unwrap();
+    redis.put(&key("network"), record("x", LONG)).await.unwrap();
+    proxy.refuse(true);
+    proxy.cut();
+    let start = Instant::now();
+    for _ in 0..20 {
+        let error = redis.get(&key("network")).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unknown), "{error}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    proxy.refuse(false);
+    assert!(until_ok(async || redis.get(&key("network")).await).await.is_some());
+}
+
+/// Whoever stops waiting takes nothing from the others, and the handle stays in step with the server.
+#[tokio::test]
+async fn dropped_operations_do_no_harm() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port()).await;
+    let redis = Redis::connect(&proxy.url(), "dropped").await.unwrap();
+    for number in 0..50 {
+        redis.put(&key(&format!("dropped {number}")), record(format!("{number}"), LONG)).await.unwrap();
+    }
+    for round in 0..20_u128 {
+        for number in 0..50 {
+            let key = key(&format!("dropped {number}"));
+            // Polled so often, then dropped: before it was sent, while it was under way, or just before its end.
+            let mut begin = Box::pin(redis.begin(&key, ask(round)));
+            for _ in 0..round % 5 {
+                tokio::select! {
+                    biased;
+                    _ = &mut begin => break,
+                    () = tokio::task::yield_now() => {}
+                }
+            }
+        }
+        let number = round * 2;
+        assert_eq!(hit(&redis, &key(&format!("dropped {number}"))).await.payload, format!("{number}"));
+    }
+}
