@@ -224,20 +224,21 @@ fn see(fences: &mut Fences, writers: &HashMap<Fence, u64>, seen: Seen) -> Body {
 pub const END: Duration = Duration::from_micros(424_242);
 
 /// What a backend says, given what the model expects. `end` sends [`Notice::Scatter`] with [`END`] to every replica, or
-/// returns false if the backend cannot be made to, because its messages arrive at once.
+/// returns false if the backend cannot be made to, because its messages arrive at once. `pass` lets a few microseconds
+/// pass on the clock of the store, unless every operation takes longer anyway.
 pub async fn on_backend<B: Backend>(
     replicas: &[B; REPLICAS],
     key: &Key,
     history: &[Op],
     expected: &[Step],
     end: impl AsyncFn() -> bool,
+    pass: impl AsyncFn(),
 ) -> Vec<Step> {
     let mut fences = Fences::default();
     let mut watches: [Option<Watch>; REPLICAS] = Default::default();
     let mut steps = Vec::new();
     for (number, (op, (_, expected))) in (1_u64..).zip(history.iter().zip(expected)) {
-        // Short durations pass between any two operations.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        pass().await;
         let record = |fresh, stale, large: bool| {
             let mut payload = number.to_be_bytes().to_vec();
             payload.resize(if large { 20_000 } else { 8 }, 0);

@@ -42,7 +42,8 @@ proptest! {
             let replicas = [memory.replica(), memory.replica(), memory];
             let key = Key::builder("history").finish();
             let expected = on_model(&history);
-            let seen = on_backend(&replicas, &key, &history, &expected, async || false).await;
+            let pass = async || tokio::time::sleep(Duration::from_millis(1)).await;
+            let seen = on_backend(&replicas, &key, &history, &expected, async || false, pass).await;
             prop_assert_eq!(seen, expected);
             Ok(())
         })?;

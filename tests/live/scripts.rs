@@ -30,7 +30,7 @@ fn they_agree_with_the_model() {
         [connect().await, connect().await, connect().await]
     });
     let mut run = 0_u32;
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) });
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) });
     let mut run = |history: Vec<_>| {
         run += 1;
         let key = Key::builder("history").part(run.to_be_bytes()).finish();
@@ -40,7 +40,7 @@ fn they_agree_with_the_model() {
             server.publish_to_all("history", &forge::message(3, key.digest(), end, b"")).await;
             true
         };
-        let seen = runtime.block_on(on_backend(&replicas, &key, &history, &expected, end));
+        let seen = runtime.block_on(on_backend(&replicas, &key, &history, &expected, end, async || {}));
         prop_assert_eq!(seen, expected);
         Ok(())
     };
