@@ -135,7 +135,9 @@ async fn a_known_record_is_read_without_a_script() {
     // Another replica replaces it: the plain read shows that, and the script takes over.
     let other = Redis::connect(&server.url(), "known").await.unwrap();
     other.put(&key, record("y", LONG)).await.unwrap();
+    let before = commands().len();
     assert_eq!(&hit(&redis, &key).await.payload[..], b"y");
+    assert_eq!(commands()[before..], ["GET", "EVALSHA", "GET"]);
     other.invalidate(&key).await.unwrap();
     lead(&redis, &key, 1).await;
 }

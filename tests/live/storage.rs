@@ -36,6 +36,24 @@ async fn lifetimes_are_exact() {
     }
 }
 
+/// The lifetime of a record on its way is not the one it ends up with.
+#[tokio::test]
+async fn a_large_record_has_a_lifetime_of_its_own() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "large").await.unwrap();
+    for (owner, lifetime) in [(1, LONG), (2, Duration::from_secs(5))] {
+        let ttl = async || server.run::<u64>(&["PTTL", &forge::name("large", &key("large"), "r")]).await;
+        let whole = u64::try_from(lifetime.as_millis()).unwrap();
+        let large = || record(vec![7; 20_000], lifetime);
+        let (fence, _watch) = lead(&redis, &key("large"), owner).await;
+        redis.complete(&key("large"), Owner(owner), fence, large()).await.unwrap();
+        assert!(ttl().await <= whole && ttl().await > whole - 4000);
+        redis.put(&key("large"), large()).await.unwrap();
+        assert!(ttl().await <= whole && ttl().await > whole - 4000);
+        redis.invalidate(&key("large")).await.unwrap();
+    }
+}
+
 /// A lifetime below a millisecond is one, not none: zero would be refused, or would delete.
 #[tokio::test]
 async fn the_shortest_lifetime_is_stored() {
@@ -60,13 +78,16 @@ async fn the_state_ends_by_itself() {
     let server = Server::start();
     let linger = Duration::from_millis(40);
     let redis = Redis::builder("state").linger(linger).connect(&server.url()).await.unwrap();
-    let begin = Begin { lease: linger, ..ask(1) };
-    redis.begin(&key("state"), begin).await.unwrap();
-    redis.abort(&key("state"), Owner(1), Reason::Abandon).await.unwrap();
     let name = forge::name("state", &key("state"), "s");
+    let begin = Begin { lease: 2 * linger, ..ask(1) };
+    redis.begin(&key("state"), begin).await.unwrap();
+    redis.renew(&key("state"), Owner(1), Duration::from_micros(1)).await.unwrap();
     let left: i64 = server.run(&["PTTL", &name]).await;
-    assert!(left > 40, "an abort does not shorten it: {left}");
-    sleep(Duration::from_millis(90)).await;
+    assert!(left > 60, "a shorter lease does not shorten it: {left}");
+    redis.abort(&key("state"), Owner(1), Reason::Scatter(Duration::from_micros(1))).await.unwrap();
+    let left: i64 = server.run(&["PTTL", &name]).await;
+    assert!(left > 60, "an abort does not shorten it: {left}");
+    sleep(4 * linger).await;
     assert_eq!(server.run::<i64>(&["EXISTS", &name]).await, 0);
 }
 
@@ -122,7 +143,8 @@ async fn crafted_records_are_misses() {
     }
     // Well-formed, but without an end, as no version of this crate stores anything.
     let endless = key("endless");
-    server.set(&forge::name("crafted", &endless, "r"), whole(&endless), None).await;
+    let forged = forge::record(&endless, 7, [1000, 3_600_000, 3_600_000], b"forged");
+    server.set(&forge::name("crafted", &endless, "r"), forged, None).await;
     assert!(redis.get(&endless).await.unwrap().is_none());
     lead(&redis, &endless, 1).await;
 }
@@ -207,7 +229,7 @@ async fn a_hit_is_never_a_mixture_of_two_records() {
         readers.spawn(async move {
             let mut last = (hit(&redis, &key).await.fence, 0);
             let (mut replaced, mut round) = (0, 0);
-            while last.1 < 1000 {
+            while last.1 < 500 {
                 round += 1;
                 let found = match round % 2 {
                     0 => redis.get(&key).await.unwrap().expect("there is always a record"),
@@ -223,7 +245,7 @@ async fn a_hit_is_never_a_mixture_of_two_records() {
             replaced
         });
     }
-    for number in 1..=1000 {
+    for number in 1..=500 {
         put(number).await;
     }
     while let Some(replaced) = readers.join_next().await {
