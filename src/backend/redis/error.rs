@@ -27,8 +27,17 @@ impl Failure {
     }
 
     /// An answer that this version does not understand.
+    ///
+    /// It says of what kind the answer is, but not what stands in it: that may be somebody's result.
     pub(super) fn odd(value: &Value) -> Self {
-        Self::new(ErrorKind::Protocol, format!("redis answered with {value:?}, which this version does not understand"))
+        let kind = match value {
+            Value::Nil => "nothing",
+            Value::Int(_) => "a number",
+            Value::BulkString(_) | Value::SimpleString(_) => "a string",
+            Value::Array(_) => "a list",
+            _ => "something",
+        };
+        Self::new(ErrorKind::Protocol, format!("redis answered with {kind} that this version does not understand"))
     }
 
     /// An operation that was sent and failed.
