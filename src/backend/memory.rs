@@ -234,10 +234,10 @@ impl Backend for Memory {
             return Ok(Completed::Superseded);
         };
         let lifetimes = kept(record.lifetimes);
-        let before = entry.slot.leader();
+        let before = entry.slot.get(now);
         let (completed, told) = entry.slot.complete(now, owner, fence, lifetimes, LINGER);
-        // A retry is `Stored` as well, but must not touch what has been stored since.
-        if completed == Completed::Stored && before == Some((owner, fence)) {
+        // A retry is `Stored` as well, but must not touch what has been stored since: only a new record has a payload.
+        if entry.slot.get(now) != before {
             entry.hold(record);
             let found = entry.found(Seen { fence, age: Duration::ZERO, lifetimes });
             store.tell(key, told, Some(&found));

@@ -14,6 +14,7 @@
 //! | unlock-and-set | [`Backend::complete`] |
 //! | delete | [`Backend::invalidate`] |
 
+#[cfg(any(test, feature = "contract"))]
 pub mod contract;
 mod erased;
 mod error;

@@ -2,8 +2,11 @@
 
 mod architecture;
 mod group;
+#[path = "../common/histories.rs"]
+mod histories;
 mod http_flight;
 mod http_guards;
 mod http_support;
 mod http_tower;
+#[cfg(feature = "contract")]
 mod memory;

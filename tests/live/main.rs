@@ -1,4 +1,11 @@
 //! Tests against real servers, which they start and end themselves.
 
+mod acl;
+mod connecting;
 mod contract;
+mod faults;
+#[path = "../common/histories.rs"]
+mod histories;
+mod scripts;
+mod storage;
 mod support;

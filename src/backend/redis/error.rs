@@ -27,8 +27,17 @@ impl Failure {
     }
 
     /// An answer that this version does not understand.
+    ///
+    /// It says of what kind the answer is, but not what stands in it: that may be somebody's result.
     pub(super) fn odd(value: &Value) -> Self {
-        Self::new(ErrorKind::Protocol, format!("redis answered with {value:?}, which this version does not understand"))
+        let kind = match value {
+            Value::Nil => "nothing",
+            Value::Int(_) => "a number",
+            Value::BulkString(_) | Value::SimpleString(_) => "a string",
+            Value::Array(_) => "a list",
+            _ => "something",
+        };
+        Self::new(ErrorKind::Protocol, format!("redis answered with {kind} that this version does not understand"))
     }
 
     /// An operation that was sent and failed.
@@ -48,7 +57,8 @@ impl Failure {
 
     /// An error that the server sent.
     pub(super) fn of_server(error: ServerError) -> Self {
-        let (kind, message) = match error.code() {
+        let code = code(&error);
+        let (kind, message) = match code {
             "NOAUTH" => (ErrorKind::Config, "redis asks for a password; put it into the address"),
             "WRONGPASS" => (ErrorKind::Config, "redis refused user name and password; check both in the address"),
             "NOPERM" => (
@@ -65,7 +75,7 @@ impl Failure {
             "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Refused, "the redis cluster is not ready for this key"),
             _ => (ErrorKind::Protocol, "redis answered with an unexpected error"),
         };
-        let replace = matches!(error.code(), "READONLY" | "MASTERDOWN" | "NOAUTH");
+        let replace = matches!(code, "READONLY" | "MASTERDOWN" | "NOAUTH");
         Self { source: Some(error.into()), replace, ..Self::new(kind, message) }
     }
 
@@ -97,6 +107,21 @@ impl Failure {
     }
 }
 
+/// What is wrong, also if it went wrong inside a script: a missing right is then told in words, and before version 7
+/// every error of a command is wrapped into one of the script.
+fn code(error: &ServerError) -> &str {
+    let details = error.details().unwrap_or_default();
+    if error.code() != "ERR" {
+        return error.code();
+    }
+    if details.contains("The user executing the script can't") {
+        return "NOPERM";
+    }
+    let wrapped = details.starts_with("Error running script");
+    let inner = details.split_whitespace().find_map(|word| word.strip_prefix('-'));
+    inner.filter(|_| wrapped).unwrap_or("ERR")
+}
+
 impl From<Failure> for BackendError {
     fn from(failure: Failure) -> Self {
         let error = Self::new(failure.kind, failure.message);
@@ -104,5 +129,45 @@ impl From<Failure> for BackendError {
             Some(source) => error.with_source(source),
             None => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Failure {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        let Value::ServerError(error) = value else { panic!("{line} is an error") };
+        Failure::of_server(error)
+    }
+
+    #[test]
+    fn errors_of_the_server_say_what_a_caller_can_do() {
+        let oom = "OOM command not allowed when used memory > 'maxmemory'.";
+        let wrapped = format!("ERR Error running script (call to f_0): @user_script:1: @user_script: 1: -{oom}");
+        for (line, kind, replace) in [
+            (oom, ErrorKind::Refused, false),
+            (&wrapped, ErrorKind::Refused, false),
+            ("READONLY You can't write against a read only replica.", ErrorKind::Refused, true),
+            ("MASTERDOWN Link with MASTER is down", ErrorKind::Refused, true),
+            ("LOADING Redis is loading the dataset in memory", ErrorKind::Refused, false),
+            ("BUSY Redis is busy running a script", ErrorKind::Refused, false),
+            ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Refused, false),
+            ("NOPERM this user has no permissions to run the 'get' command", ErrorKind::Config, false),
+            ("ERR The user executing the script can't run this command", ErrorKind::Config, false),
+            ("ERR value is not an integer or out of range", ErrorKind::Protocol, false),
+            ("WRONGTYPE Operation against a key", ErrorKind::Protocol, false),
+        ] {
+            let failure = of(line);
+            assert_eq!((failure.kind, failure.replace), (kind, replace), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_what_speaks_against_the_server_counts_against_it() {
+        assert_eq!(of("WRONGTYPE Operation against a key").outcome, Outcome::Answered);
+        assert_eq!(of("OOM command not allowed").outcome, Outcome::Failed);
+        assert_eq!(Failure::timeout("late").outcome, Outcome::TimedOut);
     }
 }

@@ -195,15 +195,15 @@ impl Inner {
     async fn read_known(&self, key: &Key, known: Known) -> Result<Option<Found>, Failure> {
         let read = get(&self.names.record(key.digest()));
         let answer = self.lane(known.size).command(&read).await?;
-        let found = body(answer).and_then(|body| record::decode(&body)?.of(key));
-        Ok(found.filter(|found| found.fence == known.fence).map(|found| Found { age: known.landed.elapsed(), ..found }))
+        let found = body(answer).and_then(|body| record::read(&body, key, known.fence));
+        Ok(found.map(|found| Found { age: known.landed.elapsed(), ..found }))
     }
 
     /// The record of which the script spoke, if it is the one that came, and remembers it.
     fn take(&self, key: &Key, answer: Value, seen: &Seen, asked: Instant) -> Option<Found> {
         let bytes = body(answer)?;
         let size = bytes.len();
-        let found = record::decode(&bytes)?.of(key).filter(|found| found.fence == seen.fence)?;
+        let found = record::read(&bytes, key, seen.fence)?;
         // It was this old when the script ran, which was after `asked`: dated back from there, its age is never
         // underestimated.
         let landed = asked.checked_sub(seen.age).unwrap_or(asked);

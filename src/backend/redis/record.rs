@@ -94,6 +94,11 @@ impl Decoded {
     }
 }
 
+/// Reads the record of `key` that the flight with this fence wrote; `None` if it is any other.
+pub(super) fn read(bytes: &Bytes, key: &Key, fence: Fence) -> Option<Found> {
+    decode(bytes)?.of(key).filter(|found| found.fence == fence)
+}
+
 /// Reads a record; `None` if it is none that this version knows. The payload is a slice of `bytes`, not a copy.
 pub(super) fn decode(bytes: &Bytes) -> Option<Decoded> {
     let mut rest = bytes.strip_prefix(&MAGIC)?;
@@ -155,6 +160,15 @@ mod tests {
     fn the_record_of_another_key_is_a_miss() {
         let bytes = Bytes::from(encode(&key(b"a"), Fence(7), &record(b"body")));
         assert!(decode(&bytes).unwrap().of(&key(b"b")).is_none());
+    }
+
+    #[test]
+    fn the_record_of_another_flight_is_not_the_one_that_was_asked_for() {
+        let bytes = Bytes::from(encode(&key(b"a"), Fence(7), &record(b"body")));
+        assert!(read(&bytes, &key(b"a"), Fence(7)).is_some());
+        for fence in [6, 8] {
+            assert!(read(&bytes, &key(b"a"), Fence(fence)).is_none());
+        }
     }
 
     #[test]

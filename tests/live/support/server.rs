@@ -1,21 +1,17 @@
 //! A private `redis-server` on a free port.
 
-use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
-    io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    io::{self, BufRead, BufReader, ErrorKind},
+    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
 };
 
 use redis::aio::MultiplexedConnection;
-
-/// How long a server may take to answer after it was started.
-const START: Duration = Duration::from_secs(10);
+use rustix::process::{Pid, Signal, kill_process};
 
 /// A `redis-server` of one test: nothing persists, and it ends with this value.
 pub struct Server {
@@ -36,11 +32,11 @@ impl Server {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("singleflight-{}-{next}", std::process::id()));
-        fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         // Somebody else may take the port between the question and the start.
         for _ in 0..5 {
             let port = free_port();
+            fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
             let process = launch(port, &dir, &args);
             let mut server = Self { process, port, dir: dir.clone(), args: args.clone() };
             if server.answers() {
@@ -99,14 +95,17 @@ impl Server {
         kill_process(Pid::from_child(&self.process), signal).expect("the process can be signalled");
     }
 
-    /// Whether the process answers within [`START`]; at once `false` if it ended.
+    /// Waits until the process says that it is ready; `false` if it ended instead.
     fn answers(&mut self) -> bool {
-        let end = Instant::now() + START;
-        while Instant::now() < end && matches!(self.process.try_wait(), Ok(None)) {
-            if pings(self.port) {
+        let mut says = BufReader::new(self.process.stdout.take().expect("its output is ours"));
+        let mut line = String::new();
+        while says.read_line(&mut line).is_ok_and(|read| read > 0) {
+            if line.contains("Ready to accept connections") {
+                // Whatever else it says must go somewhere.
+                thread::spawn(move || io::copy(&mut says, &mut io::sink()));
                 return true;
             }
-            thread::sleep(Duration::from_millis(2));
+            line.clear();
         }
         false
     }
@@ -132,7 +131,7 @@ fn launch(port: u16, dir: &PathBuf, args: &[String]) -> Child {
         .args(args)
         .current_dir(dir)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
     match spawned {
@@ -144,14 +143,4 @@ fn launch(port: u16, dir: &PathBuf, args: &[String]) -> Child {
         }
         Err(error) => panic!("redis-server cannot be started: {error}"),
     }
-}
-
-fn pings(port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
-    let mut reply = [0; 5];
-    stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
-        && stream.write_all(b"PING\r\n").is_ok()
-        && stream.read_exact(&mut reply).is_ok()
-        // A server with a password refuses, but it is there.
-        && (reply.starts_with(b"+PONG") || reply.starts_with(b"-NOAU"))
 }

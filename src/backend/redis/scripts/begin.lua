@@ -45,13 +45,13 @@ if state[2] then
     if failures >= 2 and not stale then
       return { 6 }
     end
+    if stale then
+      return { 4, record.fence, record.age }
+    end
     -- The inbox is noted in the same step in which the caller learns that it follows: nothing can land in between.
     local waiting = state[7] or ''
     if not string.find(waiting, inbox, 1, true) then
       redis.call('HSET', KEYS[2], 'w', waiting .. inbox .. ' ')
-    end
-    if stale then
-      return { 4, record.fence, record.age }
     end
     return { 3, fence, left }
   end
