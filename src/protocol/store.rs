@@ -13,6 +13,11 @@
 //!                                  └────────▶ led by the next owner, or Poisoned
 //! ```
 
+#[cfg(test)]
+mod evict;
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 

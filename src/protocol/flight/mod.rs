@@ -14,6 +14,8 @@
 mod begin;
 mod lead;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
