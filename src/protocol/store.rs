@@ -194,12 +194,16 @@ impl Slot {
                 return Begun::Lead { fence: state.fence, failures: state.failures, stale };
             }
             if lead.deadline > now {
-                if stale.is_none() && state.failures >= FAILURES {
+                // Whoever has a record to use waits for nothing, hence is told nothing.
+                if let Some(seen) = stale {
+                    return Begun::Stale(seen);
+                }
+                if state.failures >= FAILURES {
                     return Begun::Poisoned;
                 }
                 let left = lead.deadline.since(now);
                 state.waiting.insert(begin.inbox);
-                return stale.map_or(Begun::Follow { fence: state.fence, left }, Begun::Stale);
+                return Begun::Follow { fence: state.fence, left };
             }
             state.lead = None;
             state.failures += 1;

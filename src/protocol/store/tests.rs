@@ -165,6 +165,7 @@ fn transitions() {
         ("begin a, complete a, wait 6",                         "get",                "1 of 6"),
         ("begin a, complete a, wait 7",                         "get",                "nothing"),
         ("begin a, complete a, wait 7",                         "begin b following 1", "lead 2"),
+        ("begin a, complete a, wait 2, begin b, begin c",       "complete b",         "stored"), // Stale is told nothing.
         ("begin a, complete a, wait 2, begin b, abort b retry", "begin c",            "lead 3 after 1 over 1"),
         // Aborting.
         ("begin a, begin b",                                    "abort a retry",      "done, b hears retry"),
