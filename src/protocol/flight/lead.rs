@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    Alone, Attempt, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed, Settle,
-    TAKE_OVERS, Verdict,
+    Alone, Attempt, Caller, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed,
+    Settle, TAKE_OVERS, Verdict,
 };
 
 impl Flight {
@@ -55,7 +55,7 @@ impl Flight {
                 self.settle(now, lease, Settle::Complete { fence: lease.fence, failure: false }, strict);
             }
             Outcome::Failed { shareable } => {
-                self.answer(vec![runner], Verdict::Ran);
+                self.ran(runner);
                 let before = lease.map_or(self.failures, |lease| lease.failures);
                 let shared = shareable && before >= TAKE_OVERS && stale_until.is_none();
                 if shared {
@@ -74,12 +74,19 @@ impl Flight {
                 self.settle(now, lease, with, Vec::new());
             }
             Outcome::Unshareable(time) => {
-                self.answer(vec![runner], Verdict::Ran);
+                self.ran(runner);
                 self.scatter();
                 if let Some(lease) = lease {
                     self.settle(now, lease, Settle::Abort(Reason::Scatter(time)), Vec::new());
                 }
             }
+        }
+    }
+
+    /// The caller may have left meanwhile, or been given a stale value.
+    fn ran(&mut self, runner: Caller) {
+        if self.callers.contains_key(&runner) {
+            self.answer(vec![runner], Verdict::Ran);
         }
     }
 

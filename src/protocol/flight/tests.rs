@@ -131,11 +131,15 @@ fn transitions() {
         ("join 1, lead 1, leave 1, join 2",                    "evict",           ""),
         ("join 1, lead 1, leave 1",                            "evict",           "cancel; abort 1 Abandon"),
         ("join 1, lead 1, leave 1, wait 2000, held 1",         "wait 1000",       "cancel; abort 1 Abandon"),
+        ("join 1, lead 1, leave 1",                            "error",           "abort 1 Retry"), // Nobody is told.
+        ("join 1, lead 1, leave 1",                            "unshareable",     "abort 1 Scatter(3s)"), // Nobody is told.
         // Refreshing a stale record.
         ("join 1, join 2",                                     "lead 1 stale 4",  "work 1; [1, 2] Stale"),
         ("join 1, lead 1 stale 4",                             "join 2",          "[2] Stale"),
         ("join 1, lead 1 stale 4, wait 4000",                  "join 2",          ""),
         ("join 1, lead 1 stale 4",                             "value",           "complete 1"),
+        ("join 1, lead 1 stale 4",                             "failure",         "abort 1 Retry"), // It has its answer.
+        ("join 1, lead 1 failures 1 stale 4",                  "failure",         "abort 1 Retry"),
         // Invalidated while leading.
         ("join 1, lead 1, invalidated",                        "invalidated",     ""),
         ("join 1, join 2, lead 1, invalidated",                "value",           "[1, 2] Value(Computed(1))"),
