@@ -153,7 +153,7 @@ pub enum Output {
         attempt: Attempt,
         /// Under this fence.
         fence: Fence,
-        /// Fresh for nobody: the result is a failure.
+        /// Fresh for nobody: the result is a failure, or may be older than an invalidation.
         failure: bool,
     },
     /// Give the flight up.

@@ -11,7 +11,7 @@ impl Flight {
     pub(super) fn lease(&self, attempt: Attempt, fence: Fence, failures: u32, sent: Instant) -> Lease {
         let until = sent.after(self.rules.lease);
         let renewal = Renewal::Due(sent.after(self.rules.lease / 3));
-        Lease { attempt, fence, failures, until, renewal }
+        Lease { attempt, fence, failures, adopted: false, until, renewal }
     }
 
     /// Starts the work of whoever has waited longest.
@@ -52,7 +52,7 @@ impl Flight {
                 };
                 self.callers.retain(|_, seat| !seat.strict);
                 self.answer_all(Verdict::Value(Origin::Computed(runner)));
-                self.settle(now, lease, Settle::Complete { fence: lease.fence, failure: false }, strict);
+                self.settle(now, lease, Settle::Complete { fence: lease.fence, failure: lease.adopted }, strict);
             }
             Outcome::Failed { shareable } => {
                 self.ran(runner);

@@ -91,6 +91,8 @@ struct Lease {
     attempt: Attempt,
     fence: Fence,
     failures: u32,
+    /// The work began before the lease did: an invalidation in between told nobody, so its result is not kept.
+    adopted: bool,
     until: Instant,
     renewal: Renewal,
 }

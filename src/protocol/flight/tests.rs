@@ -153,6 +153,7 @@ fn transitions() {
         ("join 1, failed 1, leave 1",                          "wait 3000",       "cancel"),
         // A lease that comes late is shared with those who follow it, not with those who come later.
         ("join 1, wait 1000, lead 1",                          "wait 0",          "renew 1"),
+        ("join 1, wait 1000, lead 1",                          "value",           "[1] Value(Computed(1)); complete 1 for nobody else"), // Adopted.
         ("join 1, wait 1000, value",                           "lead 1",          "abort 1 Abandon"),
         ("join 1, wait 1000",                                  "failed 1 maybe",  "abort 1 Abandon"),
         ("join 1, wait 1000, follow 1",                        "value",           "[1] Value(Computed(1))"),
