@@ -112,7 +112,11 @@ impl Flight {
             }
             // Later arrivals open a flight of their own; those who wait get what they asked for, and nothing is stored.
             (Phase::Leading { lease, stale_until, .. }, Notice::Invalidated) => {
-                (*lease, *stale_until) = (None, None);
+                // The message may be older than the lease, which then still stands: nobody shall wait for it.
+                if let Some(Lease { attempt, .. }) = lease.take() {
+                    self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
+                }
+                *stale_until = None;
                 if !core::mem::replace(&mut self.outcast, true) {
                     self.outputs.push_back(Output::Detach);
                 }

@@ -141,6 +141,7 @@ fn transitions() {
         ("join 1, lead 1 stale 4",                             "failure",         "abort 1 Retry"), // It has its answer.
         ("join 1, lead 1 failures 1 stale 4",                  "failure",         "abort 1 Retry"),
         // Invalidated while leading.
+        ("join 1, lead 1",                                     "invalidated",     "abort 1 Abandon; detach"), // The message may be old.
         ("join 1, lead 1, invalidated",                        "invalidated",     ""),
         ("join 1, join 2, lead 1, invalidated",                "value",           "[1, 2] Value(Computed(1))"),
         ("join 1 strict, lead 1, invalidated",                 "value",           "[1] Refused(Superseded)"),
