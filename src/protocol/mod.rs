@@ -5,3 +5,6 @@ pub mod lease;
 pub mod store;
 pub mod time;
 mod words;
+
+#[cfg(test)]
+mod model;
