@@ -36,6 +36,7 @@ fn run(name: &str, setup: &Setup) -> Report {
         let way: String = way.iter().map(|step| format!("  {step:?}\n")).collect();
         panic!("{name}: {broken:?} after\n{way}");
     }
+    assert!(report.worlds > 10_000, "{name} is empty");
     report
 }
 
@@ -123,6 +124,7 @@ configurations! {
     many_losses: LOSING => [LedAfterDead Superseded CompletedAgain];
     late_timers: Setup { faults: &[(&[Fault::Oversleep], 2)], horizon: 6, ..CALM } => [LedAfterDead RenewLost Superseded];
     slow: SLOW => [Adopted Uncoordinated LeaseGivenBack];
+    slow_trio: Setup { prompt: false, horizon: 2, ..CALM } => [Adopted Joined];
     evictions: EVICTED => [Superseded RenewLost];
     evictions_cached: Setup { lifetimes: CACHED, faults: &[(EVICTIONS, 1)], horizon: 6, ..CALM } => [Superseded Stale];
     invalidated: INVALIDATED => [Detached Superseded Stale];
@@ -138,6 +140,7 @@ configurations! {
     failed: Setup { past: Past::Failures(2), outcomes: ALL, horizon: 4, ..CALM } => [Poisoned Uncoordinated];
     poisoned: Setup { callers: PAIR, past: Past::Dead(2), faults: &[(&[Fault::Crash], 1)], horizon: 10, ..CALM } => [Poisoned];
     anything: Setup { callers: PAIR, faults: &[(ANYTHING, 2)], horizon: 4, beat: 4, ..CALM } => [LedAfterDead Detached Superseded];
+    anything_trio: Setup { faults: &[(ANYTHING, 1)], horizon: 4, ..CALM } => [LedAfterDead Detached Joined];
     anything_strict: Setup {
         callers: &[(0, false), (1, true)],
         outcomes: &[Outcome::Value, ERROR],
