@@ -15,6 +15,7 @@
 //! | delete | [`Backend::invalidate`] |
 
 #[cfg(any(test, feature = "contract"))]
+#[allow(clippy::unwrap_used, reason = "these are tests")]
 pub mod contract;
 mod erased;
 mod error;

@@ -1,6 +1,8 @@
 use std::{
     collections::HashMap,
+    future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -84,10 +86,15 @@ impl Watch {
     ///
     /// Cancel safe: no message is lost when the future is dropped.
     pub async fn next(&mut self) -> Notice {
-        match self.rx.recv().await {
-            Some(notice) => notice,
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next message, as a poll.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Notice> {
+        match ready!(self.rx.poll_recv(cx)) {
+            Some(notice) => Poll::Ready(notice),
             // The sender lives in the table until this watch is dropped.
-            None => std::future::pending().await,
+            None => Poll::Pending,
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::{
     any::Any,
-    future::{pending, poll_fn},
+    future::Future,
+    mem,
+    pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
@@ -26,6 +28,9 @@ use crate::{
 };
 
 /// Flies one flight from its first caller until it is over.
+///
+/// A future written by hand: it is made once per flight, and stays several times smaller than what the compiler makes of
+/// the same loop, small enough for the fast path of the allocator.
 pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     engine: Engine<T>,
     cell: Arc<Cell<T>>,
@@ -33,6 +38,7 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     in_air: Vec<Call<T>>,
     watch: Option<Watch>,
     work: Option<JoinHandle<Done<T>>>,
+    timer: Option<Pin<Box<Sleep>>>,
     started: Instant,
     /// What the work returned, and how long it may be used.
     computed: Option<(T, Lifetimes)>,
@@ -48,13 +54,15 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     retired: bool,
 }
 
+/// Nothing in it is pinned in place.
+impl<T: Clone + Send + Sync + 'static> Unpin for Driver<T> {}
+
 /// What the driver waits for.
 enum Event<T> {
     Asked(Asked<T>),
     Worked(Result<Done<T>, JoinError>),
     Notice(backend::Notice),
     Timer,
-    Bell,
 }
 
 /// How the flight stands when it has no more to say.
@@ -71,6 +79,32 @@ enum Action<T> {
     Other(Output),
 }
 
+impl<T: Clone + Send + Sync + 'static> Future for Driver<T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let next = this.perform(cx);
+            let quiet = next.over && this.in_air.is_empty() && this.work.is_none();
+            if quiet && this.engine.table.retire(&this.cell) {
+                this.retired = true;
+                return Poll::Ready(());
+            }
+            let Some(event) = this.event(cx, next.due) else { return Poll::Pending };
+            match event {
+                Event::Asked(asked) => this.asked(asked),
+                Event::Worked(done) => this.worked(done),
+                Event::Notice(notice) => this.noticed(notice),
+                Event::Timer => {
+                    let now = this.cell.now();
+                    this.cell.seats().flight.handle_timeout(now);
+                }
+            }
+        }
+    }
+}
+
 impl<T: Clone + Send + Sync + 'static> Driver<T> {
     pub(super) fn new(engine: Engine<T>, cell: Arc<Cell<T>>, options: &Options) -> Self {
         let calls = Calls::new(&engine, &cell.key, options.lock_ttl);
@@ -81,6 +115,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             in_air: Vec::new(),
             watch: None,
             work: None,
+            timer: None,
             started: Instant::now(),
             computed: None,
             cost: Duration::ZERO,
@@ -93,69 +128,32 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         }
     }
 
-    pub(super) async fn run(mut self) {
-        loop {
-            let next = self.perform();
-            let quiet = next.over && self.in_air.is_empty() && self.work.is_none();
-            if quiet && self.engine.table.retire(&self.cell) {
-                self.retired = true;
-                return;
-            }
-            match self.next(next.due).await {
-                Event::Asked(asked) => self.asked(asked),
-                Event::Worked(done) => self.worked(done),
-                Event::Notice(notice) => self.noticed(notice),
-                Event::Timer => {
-                    let now = self.cell.now();
-                    self.cell.seats().flight.handle_timeout(now);
-                }
-                Event::Bell => {}
+    /// What has happened, in this order: an answer of the store or a result that is there goes before a timer that ran
+    /// out. The bell needs no event: whoever rings it wakes this future, which then looks at the flight.
+    fn event(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> Option<Event<T>> {
+        for (index, call) in self.in_air.iter_mut().enumerate() {
+            if let Poll::Ready(asked) = call.as_mut().poll(cx) {
+                drop(self.in_air.swap_remove(index));
+                return Some(Event::Asked(asked));
             }
         }
-    }
-
-    /// In this order: an answer of the store or a result that is there already goes before a timer that ran out.
-    async fn next(&mut self, due: Option<Instant>) -> Event<T> {
-        let (in_air, work, watch) = (&mut self.in_air, &mut self.work, &mut self.watch);
-        let asked = poll_fn(|cx| {
-            for (index, call) in in_air.iter_mut().enumerate() {
-                if let Poll::Ready(asked) = call.as_mut().poll(cx) {
-                    drop(in_air.swap_remove(index));
-                    return Poll::Ready(asked);
-                }
-            }
-            Poll::Pending
-        });
-        let worked = async {
-            match work {
-                Some(handle) => {
-                    let done = handle.await;
-                    *work = None;
-                    done
-                }
-                None => pending().await,
-            }
-        };
-        let noticed = async {
-            match watch {
-                Some(watch) => watch.next().await,
-                None => pending().await,
-            }
-        };
-        let timer = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            asked = asked => Event::Asked(asked),
-            done = worked => Event::Worked(done),
-            notice = noticed => Event::Notice(notice),
-            () = self.cell.bell.notified() => Event::Bell,
-            () = timer => Event::Timer,
+        if let Some(work) = &mut self.work
+            && let Poll::Ready(done) = Pin::new(work).poll(cx)
+        {
+            self.work = None;
+            return Some(Event::Worked(done));
         }
+        if let Some(watch) = &mut self.watch
+            && let Poll::Ready(notice) = watch.poll_next(cx)
+        {
+            return Some(Event::Notice(notice));
+        }
+        let due = due?;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx).is_ready().then_some(Event::Timer)
     }
 
     fn handle(&self, input: Input) {
@@ -190,7 +188,6 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             }
             Ok(Done::Failed(value)) => {
                 let shareable = value.is_some();
-                // Fresh for nobody: for those alone who wait now.
                 self.computed = value.map(|value| (value, Lifetimes { keep, ..Lifetimes::default() }));
                 Outcome::Failed { shareable }
             }
@@ -219,9 +216,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     }
 
     /// Does what the flight says until it says no more.
-    fn perform(&mut self) -> Next {
+    fn perform(&mut self, cx: &Context<'_>) -> Next {
         loop {
-            let (actions, next) = self.actions();
+            let (actions, next) = self.actions(cx);
             if actions.is_empty() && next.detached == self.detached.is_some() {
                 return next;
             }
@@ -237,8 +234,10 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         }
     }
 
-    fn actions(&self) -> (Vec<Action<T>>, Next) {
+    fn actions(&self, cx: &Context<'_>) -> (Vec<Action<T>>, Next) {
         let mut seats = self.cell.seats();
+        // Under the lock: what a caller changes from now on wakes this task.
+        seats.hear(cx.waker());
         let mut actions = Vec::new();
         while let Some(output) = seats.flight.poll_output() {
             actions.push(match output {
@@ -269,9 +268,11 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             Action::Other(Output::Begin { attempt, followed }) => self.in_air.push(self.calls.begin(attempt, followed)),
             Action::Other(Output::Renew { attempt }) => self.in_air.push(self.calls.renew(attempt)),
             Action::Other(Output::Abort { attempt, reason }) => self.in_air.push(self.calls.abort(attempt, reason)),
-            Action::Other(Output::Complete { attempt, fence, .. }) => {
+            Action::Other(Output::Complete { attempt, fence, for_waiters }) => {
                 let (value, lifetimes) = self.computed.as_ref().expect("what is completed was computed");
-                self.in_air.push(self.calls.complete(attempt, fence, value, *lifetimes, self.cost));
+                let nobody = Lifetimes { keep: self.keep, ..Lifetimes::default() };
+                let lifetimes = if for_waiters { nobody } else { *lifetimes };
+                self.in_air.push(self.calls.complete(attempt, fence, value, lifetimes, self.cost));
             }
             Action::Other(Output::Cancel) => {
                 if let Some(work) = self.work.take() {
@@ -305,10 +306,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             }
             Verdict::Ran => self.panic.take().map_or(Answer::Ran, Answer::Panicked),
             Verdict::Refused(why) => Answer::Refused(why),
-            Verdict::Alone(why) => match chair.work {
-                Some(work) => Answer::Alone(work, why),
-                None => Answer::Ran,
-            },
+            Verdict::Alone(why) => chair.work.map_or(Answer::Ran, |work| Answer::Alone(work, why)),
         };
         // Whoever left in this instant does not need it.
         let _ = chair.tell.send(answer);
@@ -323,7 +321,7 @@ impl<T: Clone + Send + Sync + 'static> Drop for Driver<T> {
             return;
         }
         self.engine.table.detach(&self.cell);
-        let chairs = std::mem::take(&mut self.cell.seats().chairs);
+        let chairs = mem::take(&mut self.cell.seats().chairs);
         for chair in chairs.into_values() {
             if let Some(work) = chair.work {
                 let _ = chair.tell.send(Answer::Alone(work, Alone::Unavailable));

@@ -82,7 +82,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         let rules = Rules { lease: options.lock_ttl, budget: BUDGET, detached: DETACHED };
         let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
         if opened {
-            launch(Driver::new(self.clone(), Arc::clone(&seat.cell), options).run());
+            launch(Driver::new(self.clone(), Arc::clone(&seat.cell), options));
         }
         let answer = match timeout(options.wait_timeout, &mut seat.answer).await {
             Ok(answer) => answer,

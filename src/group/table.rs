@@ -4,9 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
 };
 
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::answer::{Answer, Work};
 use crate::{
@@ -103,13 +104,14 @@ pub(super) struct Cell<T> {
     pub(super) key: Key,
     origin: tokio::time::Instant,
     seats: Mutex<Seats<T>>,
-    pub(super) bell: Notify,
 }
 
 pub(super) struct Seats<T> {
     pub(super) flight: Flight,
     pub(super) chairs: BTreeMap<Caller, Chair<T>>,
     last: Caller,
+    /// Wakes the driver.
+    bell: Option<Waker>,
 }
 
 /// What a caller left with the flight: its work, until it runs, and where to send the answer.
@@ -120,8 +122,8 @@ pub(super) struct Chair<T> {
 
 impl<T> Cell<T> {
     fn new(key: Key, rules: Rules) -> Self {
-        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0 };
-        Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats), bell: Notify::new() }
+        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0, bell: None };
+        Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats) }
     }
 
     pub(super) fn now(&self) -> Instant<Local> {
@@ -148,11 +150,19 @@ impl<T> Cell<T> {
         }
         let after = (seats.flight.poll_timeout(), seats.flight.is_detached());
         let ring = seats.flight.has_output() || after != before || seats.flight.is_over();
+        let bell = if ring { seats.bell.take() } else { None };
         drop(seats);
-        if ring {
-            self.bell.notify_one();
-        }
+        bell.into_iter().for_each(Waker::wake);
         result
+    }
+}
+
+impl<T> Seats<T> {
+    /// Has this waker woken by the next change that gives the driver something to do.
+    pub(super) fn hear(&mut self, waker: &Waker) {
+        if !self.bell.as_ref().is_some_and(|bell| bell.will_wake(waker)) {
+            self.bell = Some(waker.clone());
+        }
     }
 }
 

@@ -5,3 +5,7 @@ pub mod lease;
 pub mod store;
 pub mod time;
 mod words;
+
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "the model is as large as a library, and its parts see each other")]
+mod model;

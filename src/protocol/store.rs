@@ -13,6 +13,11 @@
 //!                                  └────────▶ led by the next owner, or Poisoned
 //! ```
 
+#[cfg(test)]
+mod evict;
+#[cfg(test)]
+mod tests;
+
 use core::time::Duration;
 use std::collections::BTreeSet;
 
@@ -189,7 +194,11 @@ impl Slot {
                 return Begun::Lead { fence: state.fence, failures: state.failures, stale };
             }
             if lead.deadline > now {
-                if stale.is_none() && state.failures >= FAILURES {
+                // Whoever has a record to use waits for nothing, hence is told nothing.
+                if let Some(seen) = stale {
+                    return Begun::Stale(seen);
+                }
+                if state.failures >= FAILURES {
                     return Begun::Poisoned;
                 }
                 if let Some(stale) = stale {

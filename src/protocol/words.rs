@@ -153,8 +153,8 @@ pub enum Output {
         attempt: Attempt,
         /// Under this fence.
         fence: Fence,
-        /// Fresh for nobody: the result is a failure.
-        failure: bool,
+        /// Fresh for nobody: the result is a failure, or may be older than an invalidation.
+        for_waiters: bool,
     },
     /// Give the flight up.
     Abort {

@@ -41,9 +41,15 @@ impl Inner {
             }
             self.known.forget(digest);
         }
+        // On the heap: a future several times the size of the fast path, which is the one that must be quick.
+        Box::pin(self.begin_by_script(key, begin, known.map_or(0, |known| known.size))).await
+    }
+
+    async fn begin_by_script(&self, key: &Key, begin: Begin, size: usize) -> Result<Begun, Failure> {
+        let digest = key.digest();
         // Before the name of the inbox is read: see there.
         let watch = self.watches.arm(digest);
-        let lane = self.lane(known.map_or(0, |known| known.size));
+        let lane = self.lane(size);
         let (name, state) = (self.names.record(digest), self.names.state(digest));
         let owner = hex(&begin.owner.0.to_be_bytes());
         let (lease, followed, linger) = (micros(begin.lease), begin.followed.0.to_string(), self.linger());

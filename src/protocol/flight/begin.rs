@@ -62,7 +62,8 @@ impl Flight {
         }
     }
 
-    /// The answer to a begin that had been given up. A lease is not wasted while the work still runs.
+    /// The answer to a begin that had been given up. A lease is not wasted while the work still runs: whoever follows it
+    /// is served. Its result is fresh for nobody, for nothing tells whether an invalidation came between the two.
     pub(super) fn begun_late(&mut self, now: Instant, attempt: Attempt, reply: Reply) {
         let Some((_, sent)) = self.late.take_if(|(late, _)| *late == attempt) else {
             return;
@@ -70,7 +71,7 @@ impl Flight {
         match (reply, &mut self.phase) {
             (Reply::Lead { fence, failures, .. }, Phase::Leading { lease: lease @ None, .. }) if !self.outcast => {
                 let until = sent.after(self.rules.lease);
-                *lease = Some(Lease { attempt, fence, failures, until, renewal: Renewal::Due(now) });
+                *lease = Some(Lease { attempt, fence, failures, adopted: true, until, renewal: Renewal::Due(now) });
             }
             (Reply::Lead { .. } | Reply::Failed { may_have_run: true }, _) => {
                 self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
@@ -111,7 +112,11 @@ impl Flight {
             }
             // Later arrivals open a flight of their own; those who wait get what they asked for, and nothing is stored.
             (Phase::Leading { lease, stale_until, .. }, Notice::Invalidated) => {
-                (*lease, *stale_until) = (None, None);
+                // The message may be older than the lease, which then still stands: nobody shall wait for it.
+                if let Some(Lease { attempt, .. }) = lease.take() {
+                    self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
+                }
+                *stale_until = None;
                 if !core::mem::replace(&mut self.outcast, true) {
                     self.outputs.push_back(Output::Detach);
                 }

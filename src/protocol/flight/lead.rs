@@ -3,15 +3,15 @@
 use core::time::Duration;
 
 use super::{
-    Alone, Attempt, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed, Settle,
-    TAKE_OVERS, Verdict,
+    Alone, Attempt, Caller, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed,
+    Settle, TAKE_OVERS, Verdict,
 };
 
 impl Flight {
     pub(super) fn lease(&self, attempt: Attempt, fence: Fence, failures: u32, sent: Instant) -> Lease {
         let until = sent.after(self.rules.lease);
         let renewal = Renewal::Due(sent.after(self.rules.lease / 3));
-        Lease { attempt, fence, failures, until, renewal }
+        Lease { attempt, fence, failures, adopted: false, until, renewal }
     }
 
     /// Starts the work of whoever has waited longest.
@@ -52,10 +52,10 @@ impl Flight {
                 };
                 self.callers.retain(|_, seat| !seat.strict);
                 self.answer_all(Verdict::Value(Origin::Computed(runner)));
-                self.settle(now, lease, Settle::Complete { fence: lease.fence, failure: false }, strict);
+                self.settle(now, lease, Settle::Complete { fence: lease.fence, for_waiters: lease.adopted }, strict);
             }
             Outcome::Failed { shareable } => {
-                self.answer(vec![runner], Verdict::Ran);
+                self.ran(runner);
                 let before = lease.map_or(self.failures, |lease| lease.failures);
                 let shared = shareable && before >= TAKE_OVERS && stale_until.is_none();
                 if shared {
@@ -68,18 +68,25 @@ impl Flight {
                     return self.next(now);
                 };
                 let with = match shared {
-                    true => Settle::Complete { fence: lease.fence, failure: true },
+                    true => Settle::Complete { fence: lease.fence, for_waiters: true },
                     false => Settle::Abort(Reason::Retry),
                 };
                 self.settle(now, lease, with, Vec::new());
             }
             Outcome::Unshareable(time) => {
-                self.answer(vec![runner], Verdict::Ran);
+                self.ran(runner);
                 self.scatter();
                 if let Some(lease) = lease {
                     self.settle(now, lease, Settle::Abort(Reason::Scatter(time)), Vec::new());
                 }
             }
+        }
+    }
+
+    /// The caller may have left meanwhile, or been given a stale value.
+    fn ran(&mut self, runner: Caller) {
+        if self.callers.contains_key(&runner) {
+            self.answer(vec![runner], Verdict::Ran);
         }
     }
 

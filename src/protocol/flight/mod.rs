@@ -14,6 +14,8 @@
 mod begin;
 mod lead;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -89,6 +91,8 @@ struct Lease {
     attempt: Attempt,
     fence: Fence,
     failures: u32,
+    /// The work began before the lease did: an invalidation in between told nobody, so its result is not kept.
+    adopted: bool,
     until: Instant,
     renewal: Renewal,
 }
@@ -116,7 +120,7 @@ struct Settling {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Settle {
-    Complete { fence: Fence, failure: bool },
+    Complete { fence: Fence, for_waiters: bool },
     Abort(Reason),
 }
 

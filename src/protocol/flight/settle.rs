@@ -25,7 +25,7 @@ impl Flight {
         *tries += 1;
         let attempt = *attempt;
         self.outputs.push_back(match *with {
-            Settle::Complete { fence, failure } => Output::Complete { attempt, fence, failure },
+            Settle::Complete { fence, for_waiters } => Output::Complete { attempt, fence, for_waiters },
             Settle::Abort(reason) => Output::Abort { attempt, reason },
         });
     }
