@@ -211,6 +211,11 @@ impl Link {
         if let State::Up(live) = &*self.state.borrow() {
             return Ok(live.clone());
         }
+        // On the heap, as this is rare: operations are made once per call, and their futures should stay small.
+        Box::pin(self.made()).await
+    }
+
+    async fn made(&self) -> Result<Live, Failure> {
         self.signals.wanted.notify_one();
         up(&self.state, self.patience).await
     }

@@ -74,14 +74,15 @@ impl Lane {
     /// One command, one answer.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
         let pass = self.gate.admit()?;
-        let sent = async {
+        // Awaited in place: a future that is named first is stored twice.
+        let answer = async {
             let mut live = self.link.live().await?;
             let answer = live.connection.send_packed_command(command).await.map_err(Failure::of_operation);
             let answer = answer.and_then(checked);
             self.link.note(&live, answer.as_ref().err());
             answer
-        };
-        let answer = sent.await;
+        }
+        .await;
         pass.end(answer.as_ref().err());
         answer
     }
@@ -93,7 +94,7 @@ impl Lane {
         for command in commands {
             pipeline.add_command((*command).clone());
         }
-        let sent = async {
+        let answers = async {
             let mut live = self.link.live().await?;
             let answers = live.connection.send_packed_commands(&pipeline, 0, commands.len()).await;
             let answers = answers.map_err(Failure::of_operation);
@@ -103,8 +104,8 @@ impl Lane {
             };
             self.link.note(&live, failure.as_ref());
             Ok((answers?, failure))
-        };
-        let answers = sent.await;
+        }
+        .await;
         pass.end(answers.as_ref().map_or_else(Some, |(_, failure)| failure.as_ref()));
         answers.map(|(values, _)| values)
     }
