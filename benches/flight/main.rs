@@ -4,6 +4,7 @@
 
 mod local;
 mod redis;
+mod tmp;
 #[path = "../../tests/live/support/mod.rs"]
 #[allow(dead_code, reason = "the live tests use the rest of it")]
 mod support;
@@ -17,6 +18,7 @@ fn main() {
         if wanted("local") {
             local::run().await;
         }
+        if wanted("tmp") { tmp::run().await; }
         redis::run(wanted).await;
     };
     runtime.block_on(async { tokio::spawn(parts).await.unwrap() });

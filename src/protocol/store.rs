@@ -246,14 +246,15 @@ impl Slot {
         linger: Duration,
     ) -> (Completed, Told) {
         self.expire(now);
-        let older = self.record.as_ref().is_none_or(|record| record.fence < fence);
         let Some(state) = self.state.as_mut() else {
             return (Completed::Superseded, Told::new());
         };
         if state.completed == Some(owner) {
             return (Completed::Stored, Told::new());
         }
-        if !state.is_led_by(owner) || state.fence != fence || !older {
+        // The stored record needs no look: whatever writes one clears the lead, and the fence of a flight is above that of
+        // the record it found.
+        if !state.is_led_by(owner) || state.fence != fence {
             return (Completed::Superseded, Told::new());
         }
         self.record = Some(Record { fence, landed: now, lifetimes });

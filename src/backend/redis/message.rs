@@ -1,8 +1,10 @@
 //! What the scripts publish to an inbox.
 //!
 //! ```text
-//!  0  kind    1  digest of the key    17  fence, or microseconds    25  the record, if it is small
+//!  0  kind    1  digest of the key    17  fence, or microseconds
 //! ```
+//!
+//! or a small record as it is stored: it names its key and its fence, and its first byte is no kind.
 
 use std::time::Duration;
 
@@ -16,16 +18,17 @@ use crate::key::Digest;
 /// Anyone who may publish can forge messages, and one lost message costs latency only: what cannot be read is dropped,
 /// and a record that is not what the message says it is is left out, so that the waiter fetches the real one.
 pub(super) fn parse(message: &Bytes) -> Option<(Digest, Notice)> {
+    if let Some(record) = record::decode(message) {
+        let digest = Digest::of(record.key());
+        let found = record.trusted();
+        return Some((digest, Notice::Landed(found.fence, Some(found))));
+    }
     let (&kind, rest) = message.split_first()?;
     let (digest, rest) = rest.split_first_chunk()?;
     let (number, _) = rest.split_first_chunk()?;
     let (digest, number) = (Digest(*digest), u64::from_be_bytes(*number));
     let notice = match kind {
-        1 => {
-            let fence = Fence(number);
-            let record = record::decode(&message.slice(25..)).filter(|record| Digest::of(record.key()) == digest);
-            Notice::Landed(fence, record.map(record::Decoded::trusted).filter(|found| found.fence == fence))
-        }
+        1 => Notice::Landed(Fence(number), None),
         2 => Notice::Retry,
         3 => Notice::Scatter(Duration::from_micros(number)),
         4 => Notice::Invalidated,
@@ -64,20 +67,21 @@ mod tests {
         assert_eq!(parse(&message(3, digest, 9, b"")), Some((digest, scatter)));
         assert_eq!(parse(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
         assert_eq!(parse(&message(5, digest, 0, b"")), None);
-        let Some((_, Notice::Landed(Fence(9), Some(found)))) =
-            parse(&message(1, digest, 9, &record(&key("a"), Fence(9))))
-        else {
-            panic!("the record came with the message");
+        let Some((of, Notice::Landed(Fence(9), Some(found)))) = parse(&record(&key("a"), Fence(9)).into()) else {
+            panic!("a record is a message");
         };
-        assert_eq!(&found.payload[..], b"body");
+        assert_eq!((of, &found.payload[..]), (digest, &b"body"[..]));
     }
 
     #[test]
-    fn a_record_of_another_key_or_flight_is_left_out() {
-        let digest = key("a").digest();
-        for record in [record(&key("b"), Fence(9)), record(&key("a"), Fence(8)), b"sfr\x01junk".to_vec()] {
-            assert_eq!(parse(&message(1, digest, 9, &record)), Some((digest, Notice::Landed(Fence(9), None))));
+    fn a_record_speaks_of_its_own_key_alone() {
+        for junk in [&b"sfr\x01junk"[..], b"sfr\x02", b""] {
+            assert_eq!(parse(&Bytes::copy_from_slice(junk)), None);
         }
+        // What stands behind a kind is no record, whatever it looks like.
+        let digest = key("a").digest();
+        let behind = message(1, digest, 9, &record(&key("a"), Fence(9)));
+        assert_eq!(parse(&behind), Some((digest, Notice::Landed(Fence(9), None))));
     }
 
     proptest! {

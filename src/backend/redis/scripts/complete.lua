@@ -19,9 +19,9 @@ if state[3] == owner then
   -- A retry: its first reply was lost, and the record has aged since.
   return answer(3)
 end
-local record = seen(KEYS[1])
--- The owner alone is not enough: the fence says which flight, and a record at or above it is newer than this one.
-if state[2] ~= owner or state[1] ~= fence or (record and record.fence >= tonumber(fence)) then
+-- The owner alone is not enough: the fence says which flight. The stored record needs no look: whatever writes one
+-- clears the owner, and the fence of a flight is above that of the record it found.
+if state[2] ~= owner or state[1] ~= fence then
   return answer(0)
 end
 
@@ -40,5 +40,6 @@ redis.call('HSET', KEYS[2], 'n', 0, 'k', 0, 'c', owner)
 redis.call('HDEL', KEYS[2], 'o', 'i', 'd', 'w')
 local now = clock()
 keep(KEYS[2], now, math.max(now + tonumber(ARGV[3]) * 1000, tonumber(state[5] or 0)) + tonumber(ARGV[4]))
-tell(state[4], ARGV[6], message(1, ARGV[5], tonumber(fence), ARGV[7]))
+-- A record that came as an argument is a message as it stands: it names its key and its fence.
+tell(state[4], ARGV[6], ARGV[7] or message(1, ARGV[5], tonumber(fence)))
 return 1

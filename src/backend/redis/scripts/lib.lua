@@ -42,9 +42,9 @@ local function keep(key, now, till)
   end
 end
 
--- A message: kind, digest of the key, fence or time, and the record if it is small.
-local function message(kind, digest, number, record)
-  return string.char(kind) .. digest .. struct.pack('>I8', number) .. (record or '')
+-- A message: kind, digest of the key, fence or time.
+local function message(kind, digest, number)
+  return string.char(kind) .. digest .. struct.pack('>I8', number)
 end
 
 local function tell(inboxes, channel, text)
