@@ -4,13 +4,14 @@
 
 mod local;
 mod redis;
-mod tmp;
 #[path = "../../tests/live/support/mod.rs"]
 #[allow(dead_code, reason = "the live tests use the rest of it")]
 mod support;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    // One worker for all replicas: the other core is the server's. With more runnable threads than cores the figures
+    // would be those of the scheduler.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let wanted = move |name: &str| part.as_deref().is_none_or(|part| part == name);
     // In a task of the runtime, not beside it: else every wake-up crosses threads.
@@ -18,7 +19,6 @@ fn main() {
         if wanted("local") {
             local::run().await;
         }
-        if wanted("tmp") { tmp::run().await; }
         redis::run(wanted).await;
     };
     runtime.block_on(async { tokio::spawn(parts).await.unwrap() });

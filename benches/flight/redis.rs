@@ -105,8 +105,7 @@ async fn one_flight(groups: &[Group<Bytes>; 2], key: &str, size: usize) -> Durat
         }
     });
     // The follower has asked: its begin is one exchange.
-    if std::env::var("HOT").is_ok() { for _ in 0..40 { redis::cmd("PING").exec_async(&mut crate::redis::HOT.get().unwrap().clone()).await.unwrap(); } } else {
-    tokio::time::sleep(PAUSE).await; }
+    tokio::time::sleep(PAUSE).await;
     finish.send(()).unwrap();
     let (flown, at) = follow.await.unwrap();
     assert_eq!(flown.source, Source::JoinedElsewhere);
@@ -114,9 +113,7 @@ async fn one_flight(groups: &[Group<Bytes>; 2], key: &str, size: usize) -> Durat
     at.duration_since(end.await.unwrap())
 }
 
-pub static HOT: std::sync::OnceLock<redis::aio::MultiplexedConnection> = std::sync::OnceLock::new();
 async fn delay(server: &Server, rounds: usize) {
-    let _ = HOT.set(server.connection().await);
     println!("follower's delay after the end of the work (1 KiB, {rounds} rounds)");
     let mut connection = server.connection().await;
     let mut ping = connection.clone();
@@ -137,7 +134,7 @@ async fn delay(server: &Server, rounds: usize) {
     for round in 0..rounds {
         delays.push(one_flight(&groups, &format!("delay {round}"), 1024).await);
         // The yardstick after the same pause: a server and a core that slept answer later than ones that did not.
-        if std::env::var("HOT").is_err() { tokio::time::sleep(PAUSE).await; }
+        tokio::time::sleep(PAUSE).await;
         pings.push(ping().await);
     }
     pings.sort_unstable();

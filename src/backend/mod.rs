@@ -25,7 +25,10 @@ mod memory;
 pub mod redis;
 mod watch;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, Ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
@@ -50,6 +53,16 @@ pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Ren
 pub trait Backend: Send + Sync + 'static {
     /// What the callers of this process share: the same value for every clone of the handle.
     fn locals(&self) -> &Locals;
+
+    /// Reads the record of `key`, if this handle knows that there is a fresh one: without a change to the store, and with
+    /// nothing to undo when the future is dropped. A record that is gone or another one by now is `None`, and is asked
+    /// for with [`begin`](Self::begin).
+    ///
+    /// Knowing is optional; by default a handle knows of none.
+    fn recall(&self, key: &Key) -> Option<impl Future<Output = Result<Option<Found>, BackendError>> + Send> {
+        let _ = key;
+        None::<Ready<_>>
+    }
 
     /// Finds a usable record, leads a flight, or joins the one in the air.
     ///

@@ -1,6 +1,14 @@
 //! What a flight asks of the store, each exchange as a future of its own, with values instead of bytes.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -62,10 +70,19 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
         Self::decode(&*self.codec, found)
     }
 
-    pub(super) fn begin(&self, attempt: Attempt, followed: Fence) -> Call<T> {
+    /// Finds a record, leads or follows. `asking` is set as soon as that takes more than a plain read.
+    pub(super) fn begin(&self, attempt: Attempt, followed: Fence, asking: Arc<AtomicBool>) -> Call<T> {
         let (backend, codec, key) = (Arc::clone(&self.backend), Arc::clone(&self.codec), self.key.clone());
         let begin = Begin { owner: self.owner(attempt), lease: self.lease, followed };
         Box::pin(async move {
+            if let Some(read) = backend.recall(&key)
+                && let Ok(Some(found)) = read.await
+                && let Some(copy) = Self::decode(&*codec, &found)
+            {
+                let reply = Reply::Hit { fence: found.fence, age: found.age, fresh: true };
+                return Asked::Begun { attempt, reply, copy: Some(copy), watch: None };
+            }
+            asking.store(true, Ordering::Relaxed);
             let mut cleared = false;
             let (reply, copy, watch) = loop {
                 let begun = match backend.begin(&key, begin).await {

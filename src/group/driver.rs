@@ -265,7 +265,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work()));
             }
-            Action::Other(Output::Begin { attempt, followed }) => self.in_air.push(self.calls.begin(attempt, followed)),
+            Action::Other(Output::Begin { attempt, followed }) => {
+                self.in_air.push(self.calls.begin(attempt, followed, Arc::clone(&self.cell.asking)));
+            }
             Action::Other(Output::Renew { attempt }) => self.in_air.push(self.calls.renew(attempt)),
             Action::Other(Output::Abort { attempt, reason }) => self.in_air.push(self.calls.abort(attempt, reason)),
             Action::Other(Output::Complete { attempt, fence, for_waiters }) => {

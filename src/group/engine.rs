@@ -1,9 +1,4 @@
-use std::{
-    fmt,
-    sync::Arc,
-    task::{Context, Waker},
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
@@ -77,12 +72,20 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
 
     /// The way of one call.
     ///
+    /// A flight that has only to read a record that is known to be fresh *rides* on its first caller, which polls it: a
+    /// hit then takes no task. As soon as anybody else depends on the flight (a second caller joins it, or the store is
+    /// asked for more), it gets a task of its own: a caller that is not polled never holds up another one.
+    ///
     /// Cancel safe: a caller that leaves takes nothing from the others, and work that has started goes on.
     pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
         let rules = Rules { lease: options.lock_ttl, budget: BUDGET, detached: DETACHED };
         let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
         if opened {
-            launch(Driver::new(self.clone(), Arc::clone(&seat.cell), options));
+            let driver = Box::pin(Driver::new(self.clone(), Arc::clone(&seat.cell), options));
+            seat.carry(driver, None);
+            if let Some(answer) = poll_fn(|cx| seat.poll_ride(cx)).await {
+                return Self::strictly(options.strict, answer);
+            }
         }
         let answer = match timeout(options.wait_timeout, &mut seat.answer).await {
             Ok(answer) => answer,
@@ -149,17 +152,5 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
             Some(work) => Answer::Alone(work, Alone::Unavailable),
             None => panic!("the tokio runtime that ran this work was shut down before it ended"),
         }
-    }
-}
-
-/// Polls a flight once where it is opened, and gives it a task of its own if it is not over by then.
-///
-/// The first poll sends the begin without waiting for a worker to take the task up, and a store that answers at once
-/// needs no task at all. It must not stay in its opener for longer: a caller that is not polled would hold up the others.
-fn launch(flight: impl Future<Output = ()> + Send + 'static) {
-    let mut flight = Box::pin(flight);
-    let mut context = Context::from_waker(Waker::noop());
-    if flight.as_mut().poll(&mut context).is_pending() {
-        tokio::spawn(flight);
     }
 }

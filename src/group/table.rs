@@ -2,12 +2,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
+    future::Future,
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
 };
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+};
 
 use super::answer::{Answer, Work};
 use crate::{
@@ -46,6 +54,8 @@ impl<T> Table<T> {
     }
 
     /// Takes a seat in the flight of `key`. The second value says that the flight is new and wants a driver.
+    ///
+    /// A driver that rides on the only caller so far gets a task of its own.
     pub(super) fn join(&self, key: Key, work: Work<T>, strict: bool, rules: Rules) -> (Seat<T>, bool) {
         let mut shard = self.shard(&key);
         let mut opened = false;
@@ -56,12 +66,13 @@ impl<T> Table<T> {
         let cell = Arc::clone(cell);
         // Still under the shard's lock: a driver that finds nobody waiting cannot retire the cell in between.
         let (tell, answer) = oneshot::channel();
-        let caller = cell.update(|seats| {
+        let (caller, rider) = cell.update(|seats| {
             seats.last += 1;
             let caller = seats.last;
             seats.chairs.insert(caller, Chair { work: Some(work), tell });
-            (caller, Some(Input::Join { caller, strict }))
+            ((caller, seats.rider.take()), Some(Input::Join { caller, strict }))
         });
+        rider.into_iter().for_each(Rider::alight);
         (Seat { cell, caller, answer }, opened)
     }
 
@@ -104,6 +115,8 @@ pub(super) struct Cell<T> {
     pub(super) key: Key,
     origin: tokio::time::Instant,
     seats: Mutex<Seats<T>>,
+    /// Whether the flight has asked the store for more than to read a record that is known to be fresh.
+    pub(super) asking: Arc<AtomicBool>,
 }
 
 pub(super) struct Seats<T> {
@@ -112,6 +125,14 @@ pub(super) struct Seats<T> {
     last: Caller,
     /// Wakes the driver.
     bell: Option<Waker>,
+    /// The driver, while it rides on the only caller.
+    rider: Option<Rider>,
+}
+
+/// A driver without a task, and what wakes the caller it rides on.
+struct Rider {
+    driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+    host: Option<Waker>,
 }
 
 /// What a caller left with the flight: its work, until it runs, and where to send the answer.
@@ -122,8 +143,8 @@ pub(super) struct Chair<T> {
 
 impl<T> Cell<T> {
     fn new(key: Key, rules: Rules) -> Self {
-        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0, bell: None };
-        Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats) }
+        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0, bell: None, rider: None };
+        Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats), asking: Arc::default() }
     }
 
     pub(super) fn now(&self) -> Instant<Local> {
@@ -188,14 +209,56 @@ impl<T> Seat<T> {
     }
 }
 
+impl<T> Seat<T> {
+    /// Lets the driver ride on this caller, who is alone in the flight; else gives it a task.
+    pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) {
+        let mut seats = self.cell.seats();
+        let alone = seats.chairs.len() == 1 && seats.chairs.contains_key(&self.caller);
+        if alone && !self.cell.asking.load(Ordering::Relaxed) {
+            seats.rider = Some(Rider { driver, host: host.cloned() });
+        } else {
+            drop(seats);
+            Rider { driver, host: None }.alight();
+        }
+    }
+
+    /// Polls the driver that rides on this caller, until there is an answer or it rides no more.
+    pub(super) fn poll_ride(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<T>>> {
+        let rider = self.cell.seats().rider.take();
+        let Some(Rider { mut driver, .. }) = rider else { return Poll::Ready(None) };
+        let over = driver.as_mut().poll(cx).is_ready();
+        let answer = Pin::new(&mut self.answer).poll(cx);
+        if !over {
+            self.carry(driver, Some(cx.waker()));
+        }
+        match answer {
+            Poll::Ready(answer) => Poll::Ready(answer.ok()),
+            Poll::Pending if over || self.cell.asking.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Rider {
+    /// Gives the driver a task of its own. Without a runtime it is dropped, which sends its callers off alone.
+    fn alight(self) {
+        if let Ok(runtime) = Handle::try_current() {
+            drop(runtime.spawn(self.driver));
+        }
+        // Its host waits like everybody else from now on.
+        self.host.into_iter().for_each(Waker::wake);
+    }
+}
+
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
         let caller = self.caller;
         // The work is dropped outside the lock: it is the caller's code.
-        let _chair = self.cell.update(|seats| {
+        let (_chair, rider) = self.cell.update(|seats| {
             let chair = seats.chairs.remove(&caller);
             let leave = chair.is_some().then_some(Input::Leave { caller });
-            (chair, leave)
+            ((chair, seats.rider.take()), leave)
         });
+        rider.into_iter().for_each(Rider::alight);
     }
 }

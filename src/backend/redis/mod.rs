@@ -45,7 +45,7 @@ mod operations;
 mod record;
 mod script;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use redis::Value;
@@ -131,6 +131,10 @@ impl fmt::Debug for Redis {
 impl Backend for Redis {
     fn locals(&self) -> &Locals {
         &self.0.locals
+    }
+
+    fn recall(&self, key: &Key) -> Option<impl Future<Output = Result<Option<Found>, BackendError>> + Send> {
+        self.0.recall(key).map(|read| async { Ok(read.await?) })
     }
 
     async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, BackendError> {

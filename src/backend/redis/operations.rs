@@ -1,6 +1,6 @@
 //! The operations of the protocol, each one exchange.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -30,26 +30,24 @@ struct Seen {
 }
 
 impl Inner {
-    pub(super) async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, Failure> {
+    /// The fast path: while a record is known to be fresh, one plain read tells whether it is still there.
+    pub(super) fn recall(&self, key: &Key) -> Option<impl Future<Output = Result<Option<Found>, Failure>> + Send> {
         let digest = key.digest();
-        let known = self.known.get(digest);
-        if let Some(known) = known
-            && Instant::now() < known.fresh_until
-        {
-            if let Some(found) = self.read_known(key, known).await? {
-                return Ok(Begun::Hit(found));
+        let known = self.known.get(digest).filter(|known| Instant::now() < known.fresh_until)?;
+        Some(async move {
+            let found = self.read_known(key, known).await?;
+            if found.is_none() {
+                self.known.forget(digest);
             }
-            self.known.forget(digest);
-        }
-        // On the heap: a future several times the size of the fast path, which is the one that must be quick.
-        Box::pin(self.begin_by_script(key, begin, known.map_or(0, |known| known.size))).await
+            Ok(found)
+        })
     }
 
-    async fn begin_by_script(&self, key: &Key, begin: Begin, size: usize) -> Result<Begun, Failure> {
+    pub(super) async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, Failure> {
         let digest = key.digest();
         // Before the name of the inbox is read: see there.
         let watch = self.watches.arm(digest);
-        let lane = self.lane(size);
+        let lane = self.lane(self.known.get(digest).map_or(0, |known| known.size));
         let (name, state) = (self.names.record(digest), self.names.state(digest));
         let owner = hex(&begin.owner.0.to_be_bytes());
         let (lease, followed, linger) = (micros(begin.lease), begin.followed.0.to_string(), self.linger());
@@ -197,7 +195,6 @@ impl Inner {
         }))
     }
 
-    /// The fast path: while a record is known to be fresh, one plain read tells whether it is still there.
     async fn read_known(&self, key: &Key, known: Known) -> Result<Option<Found>, Failure> {
         let read = get(&self.names.record(key.digest()));
         let answer = self.lane(known.size).command(&read).await?;
