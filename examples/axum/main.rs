@@ -16,7 +16,7 @@ use axum::{
 use clap::Parser;
 use tokio::net::TcpListener;
 use tower_singleflight::{
-    Key, SingleflightLayer,
+    Key, RequestKey, SingleflightLayer,
     backend::{Memory, Redis},
     key_fn,
 };
@@ -87,8 +87,7 @@ fn app(singleflight: SingleflightLayer, replica: Arc<Replica>) -> Router {
 /// The usual key covers the authority too: behind a load balancer, all replicas see the same `Host`. Here every replica
 /// has a port of its own, which stands in `Host`, and the handler does not read it.
 fn key(head: &Parts) -> Option<Key> {
-    let target = head.uri.path_and_query()?;
-    Some(Key::builder("report").part(head.method.as_str()).part(target.as_str()).finish())
+    RequestKey::of_service(head, "report").finish()
 }
 
 /// Ends on Ctrl-C, or when the process is told to terminate.

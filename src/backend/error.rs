@@ -4,7 +4,6 @@ use std::{error::Error, fmt};
 ///
 /// Opaque but for its [`kind`](Self::kind) and its [`source`](Error::source), so that no type of a client library is
 /// part of this crate's interface.
-#[derive(Debug)]
 pub struct BackendError {
     kind: ErrorKind,
     message: String,
@@ -48,6 +47,14 @@ impl BackendError {
     /// Whether the operation may have taken place although no answer came.
     pub fn may_have_run(&self) -> bool {
         matches!(self.kind, ErrorKind::Unknown | ErrorKind::Protocol)
+    }
+}
+
+/// As a person reads it, because that is what `main` shows of the error it returns.
+impl fmt::Debug for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.message, self.kind)?;
+        self.source.iter().try_for_each(|source| write!(f, ": {source}"))
     }
 }
 

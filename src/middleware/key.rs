@@ -98,9 +98,16 @@ impl<'a> RequestKey<'a> {
     /// `None` without one clear authority, that is if the URI has none and `Host` is missing, repeated or invalid, or if
     /// the two disagree.
     pub fn new(head: &'a Parts) -> Option<Self> {
-        let key = Self::without_query(head)?;
-        let query = key.uri.query();
-        Some(key.group("query", "", query.map(str::as_bytes).into_iter()))
+        Some(Self::without_query(head)?.whole_query())
+    }
+
+    /// Covers the whole target like [`new`](Self::new), with `service` in place of the authority.
+    ///
+    /// For fleets whose replicas are addressed one by one, by pod or by port: with the authority in the key such replicas
+    /// never share anything. Only for handlers whose answer depends neither on `Host` nor on the authority of the URI:
+    /// one request with a forged host is answered for all.
+    pub fn of_service(head: &'a Parts, service: &str) -> Self {
+        Self::target(head, "a service", service).whole_query()
     }
 
     /// Covers the target up to its query: add the parameters that count with [`query`](Self::query).
@@ -108,14 +115,22 @@ impl<'a> RequestKey<'a> {
     /// `None` like [`new`](Self::new).
     pub fn without_query(head: &'a Parts) -> Option<Self> {
         let uri = original(head);
-        let parts = Key::builder(DOMAIN)
-            .part(head.method.as_str())
-            .part(uri.scheme_str().unwrap_or_default())
-            .part(authority(head, uri)?)
-            .part(uri.path());
+        let scheme = uri.scheme_str().unwrap_or_default();
+        Some(Self::target(head, scheme, &authority(head, uri)?))
+    }
+
+    /// No scheme has a space in it, so a service and a host of one name differ.
+    fn target(head: &'a Parts, scheme: &str, authority: &str) -> Self {
+        let uri = original(head);
+        let parts = Key::builder(DOMAIN).part(head.method.as_str()).part(scheme).part(authority).part(uri.path());
         let key = Self { head, uri, parts, broken: false };
         let forwarded = FORWARDED.into_iter().filter(|&name| head.headers.contains_key(name));
-        Some(forwarded.fold(key, Self::header))
+        forwarded.fold(key, Self::header)
+    }
+
+    fn whole_query(self) -> Self {
+        let query = self.uri.query();
+        self.group("query", "", query.map(str::as_bytes).into_iter())
     }
 
     /// Adds all lines of a header field, as they came. A field that is absent differs from one that is empty.
@@ -197,6 +212,19 @@ mod tests {
     use http::Request;
 
     use super::*;
+
+    #[test]
+    fn a_service_is_one_whatever_its_hosts_are_called() {
+        let of = |uri: &str| {
+            let head = Request::get(uri).body(()).unwrap().into_parts().0;
+            (RequestKey::of_service(&head, "shop").finish().unwrap(), RequestKey::new(&head).unwrap().finish().unwrap())
+        };
+        let (a, b) = (of("http://a.test/x?y=1"), of("http://b.test/x?y=1"));
+        assert_eq!(a.0, b.0);
+        assert_ne!(a.1, b.1);
+        assert_ne!(a.0, of("http://a.test/x?y=2").0);
+        assert_ne!(a.0, of("http://shop/x?y=1").1);
+    }
 
     fn head(uri: &str, lines: &[(&str, &str)]) -> Parts {
         let request = lines.iter().fold(Request::get(uri), |request, (name, line)| request.header(*name, *line));

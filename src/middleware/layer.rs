@@ -74,10 +74,9 @@ impl SingleflightLayer {
     ///
     /// # Panics
     ///
-    /// If `ttl` is zero.
+    /// If `ttl` is shorter than 10 ms.
     pub fn lock_ttl(self, ttl: Duration) -> Self {
-        assert!(!ttl.is_zero(), "`lock_ttl` must be longer than zero");
-        self.set(|settings| settings.options.lock_ttl = ttl)
+        self.set(|settings| settings.options.set_lock_ttl(ttl))
     }
 
     /// How long a request waits for the response of another before it calls the inner service itself. Ten seconds by
@@ -89,8 +88,7 @@ impl SingleflightLayer {
     ///
     /// If `timeout` is zero.
     pub fn wait_timeout(self, timeout: Duration) -> Self {
-        assert!(!timeout.is_zero(), "`wait_timeout` must be longer than zero");
-        self.set(|settings| settings.options.wait_timeout = timeout)
+        self.set(|settings| settings.options.set_wait_timeout(timeout))
     }
 
     /// How many bytes the body of a shared response may have. 1 MiB by default.
