@@ -3,6 +3,7 @@
 mod acl;
 mod connecting;
 mod contract;
+mod exchanges;
 mod faults;
 #[path = "../common/histories.rs"]
 mod histories;
