@@ -7,6 +7,8 @@ mod exchanges;
 mod faults;
 #[path = "../common/histories.rs"]
 mod histories;
+mod leftovers;
+mod parked;
 mod scripts;
 mod storage;
 mod support;
