@@ -162,32 +162,35 @@ fn after_dead_leaders() {
 #[tokio::test]
 async fn a_ttl_is_kept() {
     let server = Server::start();
-    for ttl in [100, 1000, 1500].map(Duration::from_millis) {
-        let groups = replicas(&server, 2, |group| group.result_ttl(ttl).lock_ttl(10 * MS)).await;
-        let (job, key) = (Job::quick(), format!("{ttl:?}"));
-        let record = forge::name(APP, &group_key(&key), "r");
-        let left = async || server.run::<i64>(&["PTTL", &record]).await;
-        let start = Instant::now();
-        // Strict: returns when the result has landed.
-        assert_eq!(answers([strict(&groups[0], &key, &job)]).await.remove(0).unwrap(), "run 1");
-        assert!(left().await > 0);
-        let seen = answers([call(&groups[1], &key, &job)]).await.remove(0);
-        let Source::Hit { age } = seen.source else { panic!("within {ttl:?} there is a hit, not {seen:?}") };
-        assert!(age < ttl && seen.value == "run 1");
-        // Its age as the store tells it goes on until the result is gone.
-        let mut oldest = Duration::ZERO;
-        while let Some(seen) = groups[1].peek(&key).await.unwrap() {
-            let Source::Hit { age } = seen.source else { panic!("there is no warm-up window: {seen:?}") };
-            assert!(age >= oldest && age < ttl, "{age:?}");
-            oldest = age;
-            sleep(MS).await;
-        }
-        assert!(start.elapsed() + 2 * MS >= ttl, "gone after {:?}", start.elapsed());
-        assert_all(&answers([call(&groups[1], &key, &job)]).await, "run 2");
-        assert_eq!(job.runs(), 2);
-        // Each record has an end, which for the shortest lease comes a second later.
-        until(-2, left).await;
+    let [tenth, one, one_and_a_half] = [100, 1000, 1500].map(|ttl| kept(&server, ttl * MS));
+    tokio::join!(tenth, one, one_and_a_half);
+}
+
+async fn kept(server: &Server, ttl: Duration) {
+    let groups = replicas(server, 2, |group| group.result_ttl(ttl).lock_ttl(10 * MS)).await;
+    let (job, key) = (Job::quick(), format!("{ttl:?}"));
+    let record = forge::name(APP, &group_key(&key), "r");
+    let left = async || server.run::<i64>(&["PTTL", &record]).await;
+    let start = Instant::now();
+    // Strict: returns when the result has landed.
+    assert_eq!(answers([strict(&groups[0], &key, &job)]).await.remove(0).unwrap(), "run 1");
+    assert!(left().await > 0);
+    let seen = answers([call(&groups[1], &key, &job)]).await.remove(0);
+    let Source::Hit { age } = seen.source else { panic!("within {ttl:?} there is a hit, not {seen:?}") };
+    assert!(age < ttl && seen.value == "run 1");
+    // Its age as the store tells it goes on until the result is gone.
+    let mut oldest = Duration::ZERO;
+    while let Some(seen) = groups[1].peek(&key).await.unwrap() {
+        let Source::Hit { age } = seen.source else { panic!("there is no warm-up window: {seen:?}") };
+        assert!(age >= oldest && age < ttl, "{age:?}");
+        oldest = age;
+        sleep(MS).await;
     }
+    assert!(start.elapsed() + 2 * MS >= ttl, "gone after {:?}", start.elapsed());
+    assert_all(&answers([call(&groups[1], &key, &job)]).await, "run 2");
+    assert_eq!(job.runs(), 2);
+    // Each record has an end, which for the shortest lease comes a second later.
+    until(-2, left).await;
 }
 
 /// Whatever bytes a key is made of, its result is its own, and found by other replicas.

@@ -8,6 +8,7 @@ mod faults;
 #[path = "../common/histories.rs"]
 mod histories;
 mod leftovers;
+mod losses;
 mod parked;
 mod scripts;
 mod storage;
