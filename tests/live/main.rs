@@ -7,8 +7,10 @@ mod exchanges;
 mod faults;
 #[path = "../common/histories.rs"]
 mod histories;
+mod hung;
 mod leftovers;
 mod losses;
+mod outage;
 mod parked;
 mod scripts;
 mod storage;
