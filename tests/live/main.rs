@@ -3,8 +3,10 @@
 mod acl;
 mod connecting;
 mod contract;
+mod deaths;
 mod exchanges;
 mod faults;
+mod garbage;
 #[path = "../common/histories.rs"]
 mod histories;
 mod hung;
@@ -14,4 +16,5 @@ mod outage;
 mod parked;
 mod scripts;
 mod storage;
+mod strict;
 mod support;
