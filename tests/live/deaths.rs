@@ -25,9 +25,9 @@ fn doomed(server: &Server, key: &str, lease: Duration, job: &Job, is_strict: boo
     let group = dies.block_on(async {
         let group = replicas(server, 1, |group| group.lock_ttl(lease)).await.remove(0);
         if is_strict {
-            drop(strict(&group, key, job))
+            drop(strict(&group, key, job));
         } else {
-            drop(call(&group, key, job))
+            drop(call(&group, key, job));
         }
         job.started(1).await;
         group

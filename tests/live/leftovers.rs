@@ -121,7 +121,8 @@ async fn after_callers_that_left() {
     job.started(1).await;
     let follower = call(&groups[1], "key", &job);
     parked(&server, &group_key("key"), 1).await;
-    (leader.abort(), follower.abort());
+    leader.abort();
+    follower.abort();
     for number in 0..100 {
         call(&groups[number % 2], format!("left at once {number}"), &Job::quick()).abort();
     }

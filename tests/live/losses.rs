@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tower_singleflight::group::Source;
 
 use crate::support::{
-    Server,
+    Proxy, Server,
     calls::LONG,
     fleet::{
         APP, Job, MS, answers, assert_all, burst, callers, group_key, landed, parked, proxied, recovered, replicas,
@@ -23,7 +23,7 @@ async fn without_a_single_message_followers_end_with_the_lease() {
     let (proxies, groups) = proxied(&server, 3, |group| group.lock_ttl(lease)).await;
     recovered(&groups).await;
     proxies.iter().for_each(|proxy| proxy.drop_messages(true));
-    let before: Vec<_> = proxies.iter().map(|proxy| proxy.exchanges()).collect();
+    let before: Vec<_> = proxies.iter().map(Proxy::exchanges).collect();
     let (job, start) = (Job::held(), Instant::now());
     let leader = callers(&groups[0], 3, "key", &job);
     job.started(1).await;

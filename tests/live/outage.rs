@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tower_singleflight::{
     Group,
-    backend::Redis,
+    backend::{ErrorKind, Redis},
     group::{Alone, Flown, Source},
 };
 
@@ -38,6 +38,16 @@ async fn a_server_that_is_missing_at_the_start() {
     let mut server = Server::start();
     server.kill();
     let groups: Vec<_> = (0..3).map(|_| group(Redis::connect_lazy(&server.url(), APP).unwrap())).collect();
+    let asked = [
+        groups[0].peek("key").await.map(drop),
+        groups[0].put("key", &String::new()).await,
+        groups[0].forget("key").await,
+    ];
+    for error in asked.map(Result::unwrap_err) {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&server.port().to_string()) && text.contains("start the server"), "{text}");
+    }
     for round in 0..3 {
         let waited = each_by_itself(&groups, &format!("round {round}")).await;
         assert!(waited < Duration::from_secs(2), "an error comes at once: {waited:?}");
@@ -47,7 +57,20 @@ async fn a_server_that_is_missing_at_the_start() {
     burst(&server, &groups, "after").await;
 }
 
-/// After the first errors nobody even asks: the breaker is open.
+/// Wrong settings of a handle that was made lazily cost coordination, not answers, and are told to those who ask.
+#[tokio::test]
+async fn a_server_that_refuses_the_password() {
+    let server = Server::start_with(&["--requirepass", "right"]);
+    let url = server.url().replace("redis://", "redis://:secret@");
+    let groups: Vec<_> = (0..2).map(|_| group(Redis::connect_lazy(&url, APP).unwrap())).collect();
+    each_by_itself(&groups, "key").await;
+    let error = groups[0].peek("key").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("password") && text.contains("address") && !text.contains("secret"), "{text}");
+}
+
+/// Nobody waits for a server that is not there, in the first round or later.
 #[tokio::test]
 async fn a_server_that_is_killed_before_the_work() {
     let mut server = Server::start();
