@@ -3,9 +3,18 @@
 mod acl;
 mod connecting;
 mod contract;
+mod deaths;
+mod exchanges;
 mod faults;
+mod garbage;
 #[path = "../common/histories.rs"]
 mod histories;
+mod hung;
+mod leftovers;
+mod losses;
+mod outage;
+mod parked;
 mod scripts;
 mod storage;
+mod strict;
 mod support;
