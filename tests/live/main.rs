@@ -4,6 +4,7 @@ mod acl;
 mod connecting;
 mod contract;
 mod faults;
+mod fleet;
 #[path = "../common/histories.rs"]
 mod histories;
 mod scripts;

@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod forge;
 pub mod proxy;
+pub mod replica;
 pub mod server;
 
 pub use self::{proxy::Proxy, server::Server};
