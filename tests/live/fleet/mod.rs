@@ -19,7 +19,7 @@ use tower_singleflight::Key;
 
 use crate::support::{
     Server, forge,
-    replica::{Client, Pending, Replica, Reply},
+    replica::{self, Client, Pending, Replica, Reply},
 };
 
 /// What the example calls its application.
@@ -112,6 +112,8 @@ async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> 
 
 /// A test that hangs fails.
 async fn within(seconds: u64, test: impl Future<Output = ()>) {
+    // Building may take minutes, which are not the test's.
+    replica::program();
     let limit = Duration::from_secs(seconds);
     timeout(limit, test).await.unwrap_or_else(|_| panic!("somebody hangs: no end after {limit:?}"));
 }

@@ -178,8 +178,9 @@ impl Reply {
     }
 }
 
-/// The example, up to date: a test may have been built without it, or before it was changed.
-fn program() -> &'static PathBuf {
+/// The example, up to date: a test may have been built without it, or before it was changed. The first call takes as long as
+/// building it takes.
+pub fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         // Cargo puts tests into `<target>/<profile>/deps`.
