@@ -6,6 +6,7 @@ mod contract;
 mod deaths;
 mod exchanges;
 mod faults;
+mod fleet;
 mod garbage;
 #[path = "../common/histories.rs"]
 mod histories;

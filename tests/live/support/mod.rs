@@ -4,6 +4,7 @@ pub mod calls;
 pub mod fleet;
 pub mod forge;
 pub mod proxy;
+pub mod replica;
 pub mod server;
 
 pub use self::{proxy::Proxy, server::Server};
