@@ -181,7 +181,7 @@ async fn kept(server: &Server, ttl: Duration) {
         Source::Hit { .. } => assert_eq!(seen.value, "run 1"),
         // A busy machine may take 100 ms for two calls.
         source => {
-            assert!(source == Source::Led && start.elapsed() >= ttl, "within {ttl:?} there is a hit, not {seen:?}")
+            assert!(source == Source::Led && start.elapsed() >= ttl, "within {ttl:?} there is a hit, not {seen:?}");
         }
     }
     let runs = job.runs();
