@@ -177,8 +177,14 @@ async fn kept(server: &Server, ttl: Duration) {
     assert_eq!(answers([strict(&groups[0], &key, &job)]).await.remove(0).unwrap(), "run 1");
     assert!(left().await > 0);
     let seen = answers([call(&groups[1], &key, &job)]).await.remove(0);
-    let Source::Hit { age } = seen.source else { panic!("within {ttl:?} there is a hit, not {seen:?}") };
-    assert!(age < ttl && seen.value == "run 1");
+    match seen.source {
+        Source::Hit { .. } => assert_eq!(seen.value, "run 1"),
+        // A busy machine may take 100 ms for two calls.
+        source => {
+            assert!(source == Source::Led && start.elapsed() >= ttl, "within {ttl:?} there is a hit, not {seen:?}");
+        }
+    }
+    let runs = job.runs();
     // Its age as the store tells it goes on until the result is gone.
     let mut oldest = Duration::ZERO;
     while let Some(seen) = groups[1].peek(&key).await.unwrap() {
@@ -188,8 +194,10 @@ async fn kept(server: &Server, ttl: Duration) {
         sleep(MS).await;
     }
     assert!(start.elapsed() + 2 * MS >= ttl, "gone after {:?}", start.elapsed());
-    assert_all(&answers([call(&groups[1], &key, &job)]).await, "run 2");
-    assert_eq!(job.runs(), 2);
+    // Ages are told in whole milliseconds: two looks may differ by one about the moment.
+    sleep(2 * MS).await;
+    let seen = answers([call(&groups[1], &key, &job)]).await.remove(0);
+    assert_eq!((seen.source, job.runs()), (Source::Led, runs + 1));
     // Each record has an end, which for the shortest lease comes a second later.
     until(-2, left).await;
 }
