@@ -41,6 +41,9 @@ struct Flags {
     /// After how long a replica that died while it worked is replaced.
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(10..))]
     lock_ttl_ms: u64,
+    /// How long a request waits for Redis before this replica coalesces by itself.
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
+    redis_budget_ms: u64,
     /// What this replica calls itself; its process id by default.
     #[arg(long, value_name = "NAME", default_value_t = std::process::id().to_string())]
     replica: String,
@@ -53,7 +56,8 @@ async fn main() -> Result<(), BoxError> {
         // Lazily: this replica shall start, and serve, without Redis too. A malformed URL is an error even so; it is
         // not repeated, since it may hold a password.
         Some(url) => {
-            Redis::connect_lazy(url, "shop").map(SingleflightLayer::new).map_err(|e| format!("--redis: {e}"))?
+            let redis = Redis::builder("shop").budget(Duration::from_millis(flags.redis_budget_ms));
+            redis.connect_lazy(url).map(SingleflightLayer::new).map_err(|e| format!("--redis: {e}"))?
         }
         None => SingleflightLayer::new(Memory::new()),
     };

@@ -12,6 +12,7 @@ type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send 
 
 pub(crate) trait DynBackend: Send + Sync {
     fn locals(&self) -> &Locals;
+    fn budget(&self) -> Duration;
     fn recall<'a>(&'a self, key: &'a Key) -> Option<Reply<'a, Option<Found>>>;
     fn begin<'a>(&'a self, key: &'a Key, begin: Begin) -> Reply<'a, Begun>;
     fn renew<'a>(&'a self, key: &'a Key, owner: Owner, lease: Duration) -> Reply<'a, Renewed>;
@@ -25,6 +26,10 @@ pub(crate) trait DynBackend: Send + Sync {
 impl<B: Backend> DynBackend for B {
     fn locals(&self) -> &Locals {
         Backend::locals(self)
+    }
+
+    fn budget(&self) -> Duration {
+        Backend::budget(self)
     }
 
     fn recall<'a>(&'a self, key: &'a Key) -> Option<Reply<'a, Option<Found>>> {

@@ -44,6 +44,9 @@ pub use self::{
 use crate::key::Key;
 pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Renewed};
 
+/// Longer than a store needs, shorter than a person waits.
+const BUDGET: Duration = Duration::from_millis(250);
+
 /// A store that several replicas share.
 ///
 /// An implementation is a handle: cloning it is cheap, and all clones share one [`Locals`] (hence one table of
@@ -53,6 +56,12 @@ pub use crate::protocol::lease::{Completed, Fence, Lifetimes, Owner, Reason, Ren
 pub trait Backend: Send + Sync + 'static {
     /// What the callers of this process share: the same value for every clone of the handle.
     fn locals(&self) -> &Locals;
+
+    /// How long a caller waits for this backend before its work, all exchanges together; then its process coalesces by
+    /// itself. 250 ms by default.
+    fn budget(&self) -> Duration {
+        BUDGET
+    }
 
     /// Reads the record of `key`, if this handle knows that there is a fresh one: without a change to the store, and with
     /// nothing to undo when the future is dropped. A record that is gone or another one by now is `None`, and is asked

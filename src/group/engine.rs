@@ -16,9 +16,6 @@ use crate::{
     protocol::flight::{Input, Notice, Rules},
 };
 
-/// How long a caller waits for the store before the work, all exchanges together.
-const BUDGET: Duration = Duration::from_millis(250);
-
 /// How long work runs that no caller waits for.
 const DETACHED: Duration = Duration::from_secs(60);
 
@@ -78,7 +75,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     ///
     /// Cancel safe: a caller that leaves takes nothing from the others, and work that has started goes on.
     pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
-        let rules = Rules { lease: options.lock_ttl, budget: BUDGET, detached: DETACHED };
+        let rules = Rules { lease: options.lock_ttl, budget: self.backend.budget(), detached: DETACHED };
         let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
         if opened {
             let driver = Box::pin(Driver::new(self.clone(), Arc::clone(&seat.cell), options));

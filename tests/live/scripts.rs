@@ -126,16 +126,20 @@ async fn a_known_record_is_read_without_a_script() {
     };
     let key = key("known");
     redis.put(&key, record("x", LONG)).await.unwrap();
+    assert!(redis.recall(&key).is_none(), "nothing is known of a record that was put");
     hit(&redis, &key).await;
     let before = commands().len();
     for _ in 0..5 {
-        hit(&redis, &key).await;
+        let read = redis.recall(&key).expect("it is known").await.unwrap();
+        assert_eq!(&read.expect("it is there").payload[..], b"x");
     }
     assert_eq!(commands()[before..], ["GET"; 5]);
     // Another replica replaces it: the plain read shows that, and the script takes over.
     let other = Redis::connect(&server.url(), "known").await.unwrap();
     other.put(&key, record("y", LONG)).await.unwrap();
     let before = commands().len();
+    assert_eq!(redis.recall(&key).expect("it is known").await.unwrap(), None);
+    assert!(redis.recall(&key).is_none(), "and forgotten");
     assert_eq!(&hit(&redis, &key).await.payload[..], b"y");
     assert_eq!(commands()[before..], ["GET", "EVALSHA", "GET"]);
     other.invalidate(&key).await.unwrap();

@@ -40,6 +40,7 @@ pub struct RedisBuilder {
 /// What a connected handle needs to know.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
+    pub(super) budget: Duration,
     pub(super) command_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) linger: Duration,
@@ -50,6 +51,7 @@ pub(super) struct Settings {
 impl RedisBuilder {
     pub(super) fn new(prefix: String) -> Self {
         let settings = Settings {
+            budget: Duration::from_millis(250),
             command_timeout: Duration::from_secs(1),
             body_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(60),
@@ -66,6 +68,17 @@ impl RedisBuilder {
     /// If it is zero.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = positive("connect_timeout", timeout);
+        self
+    }
+
+    /// How long a call waits for redis before its work, all exchanges together; 250 ms unless set. Then its process
+    /// coalesces by itself. What is sent goes on for as long as [`command_timeout`](Self::command_timeout) allows.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub fn budget(mut self, budget: Duration) -> Self {
+        self.settings.budget = positive("budget", budget);
         self
     }
 

@@ -133,6 +133,10 @@ impl Backend for Redis {
         &self.0.locals
     }
 
+    fn budget(&self) -> Duration {
+        self.0.settings.budget
+    }
+
     fn recall(&self, key: &Key) -> Option<impl Future<Output = Result<Option<Found>, BackendError>> + Send> {
         self.0.recall(key).map(|read| async { Ok(read.await?) })
     }

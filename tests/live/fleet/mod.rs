@@ -15,7 +15,7 @@ use std::{
 
 use redis::aio::MultiplexedConnection;
 use tokio::time::{sleep, timeout};
-use tower_singleflight::Key;
+use tower_singleflight::RequestKey;
 
 use crate::support::{
     Server, forge,
@@ -65,7 +65,8 @@ impl Fleet {
 
     /// What Redis knows of the flight for a target.
     async fn flight(&self, target: &str) -> Flight {
-        let key = Key::builder("report").part("GET").part(target).finish();
+        let head = http::Request::get(target).body(()).unwrap().into_parts().0;
+        let key = RequestKey::of_service(&head, "report").finish().unwrap();
         Flight { state: forge::name(PREFIX, &key, "s"), connection: self.server.connection().await }
     }
 }
