@@ -25,7 +25,7 @@ mod engine;
 mod error;
 #[expect(clippy::disallowed_methods, reason = "a flight's clock begins with its first caller")]
 mod table;
-#[cfg(test)]
+#[cfg(all(test, feature = "json"))]
 mod tests;
 
 use std::{fmt, future::Future, panic::resume_unwind, sync::Arc, time::Duration};

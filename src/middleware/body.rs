@@ -65,7 +65,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.0 {
             Kind::Untouched(body) => body.is_end_stream(),
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
-            Kind::Replayed { read, rest } => read.is_empty() && rest.as_ref().is_none_or(|rest| rest.is_end_stream()),
+            Kind::Replayed { read, rest } => read.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream),
         }
     }
 

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::{HeaderName, Uri, request::Parts};
+use http::{HeaderName, HeaderValue, Uri, request::Parts};
 
 use super::authority::authority;
 use crate::key::{Key, KeyBuilder};
@@ -142,7 +142,7 @@ impl<'a> RequestKey<'a> {
             return self;
         };
         let lines = self.head.headers.get_all(&name);
-        self.group("header", name.as_str(), lines.iter().map(|line| line.as_bytes()))
+        self.group("header", name.as_str(), lines.iter().map(HeaderValue::as_bytes))
     }
 
     /// Adds all values of a query parameter, as they came. A parameter that is absent differs from one that is empty.
@@ -337,7 +337,7 @@ mod tests {
     fn parts_do_not_run_together() {
         let of = |parts: &[&str]| {
             let head = head("http://a.test/", &[]);
-            parts.iter().fold(RequestKey::new(&head).unwrap(), |key, part| key.part(part)).finish().unwrap()
+            parts.iter().fold(RequestKey::new(&head).unwrap(), RequestKey::part).finish().unwrap()
         };
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
         assert_ne!(of(&["a"]), of(&["a", ""]));

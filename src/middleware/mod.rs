@@ -90,6 +90,7 @@ mod body;
 mod cache_status;
 mod collect;
 mod fields;
+#[expect(clippy::disallowed_methods, reason = "scattering is jittered")]
 mod flight;
 mod future;
 mod key;

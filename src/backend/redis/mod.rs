@@ -32,15 +32,24 @@
 //! | `sf1:<prefix>:{<digest>}:t:<owner>` | a large record on its way, kept for 30 s at most |
 //! | `sf1:<prefix>:inbox:<random>` | the channel of one replica |
 
+#[cfg_attr(test, expect(clippy::disallowed_methods, reason = "its tests tell it the time"))]
 mod breaker;
 mod builder;
+#[expect(clippy::disallowed_methods, reason = "pauses between attempts are jittered")]
 mod connect;
 mod error;
+#[expect(clippy::disallowed_methods, reason = "the name of an inbox is random")]
 mod inbox;
 mod keys;
+#[cfg_attr(test, expect(clippy::disallowed_methods, reason = "its tests tell it the time"))]
 mod known;
+#[expect(clippy::disallowed_methods, reason = "the breaker is told the time")]
 mod lane;
 mod message;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is known to be fresh is so on the local clock; a put has an owner of its own"
+)]
 mod operations;
 mod record;
 mod script;
