@@ -104,7 +104,7 @@ impl<T> Table<T> {
     }
 
     /// How many flights are in the air.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "json"))]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
