@@ -43,7 +43,7 @@ pub async fn run(wanted: impl Fn(&str) -> bool) {
     if wanted("delay") {
         delay(&server, 500).await;
     }
-    if wanted("profile") {
+    if std::env::args().any(|argument| argument == "profile") {
         profile(&server).await;
     }
     if wanted("hits") {

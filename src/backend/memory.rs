@@ -235,7 +235,7 @@ impl Backend for Memory {
         };
         let lifetimes = kept(record.lifetimes);
         let before = entry.slot.get(now);
-        let (completed, told) = entry.slot.complete(now, owner, fence, lifetimes, LINGER);
+        let (completed, told) = entry.slot.complete(now, owner, fence, lifetimes);
         // A retry is `Stored` as well, but must not touch what has been stored since: only a new record has a payload.
         if entry.slot.get(now) != before {
             entry.hold(record);

@@ -237,14 +237,7 @@ impl Slot {
     }
 
     /// Stores the result of the flight and tells everybody who waits.
-    pub fn complete(
-        &mut self,
-        now: Instant,
-        owner: Owner,
-        fence: Fence,
-        lifetimes: Lifetimes,
-        linger: Duration,
-    ) -> (Completed, Told) {
+    pub fn complete(&mut self, now: Instant, owner: Owner, fence: Fence, lifetimes: Lifetimes) -> (Completed, Told) {
         self.expire(now);
         let Some(state) = self.state.as_mut() else {
             return (Completed::Superseded, Told::new());
@@ -262,8 +255,8 @@ impl Slot {
         state.completed = Some(owner);
         state.failures = 0;
         state.dead = 0;
+        // The state lives as long as the lease let it: what it says of failures is forgotten, and fences are times.
         let told = state.tell(Notice::Landed(fence));
-        self.keep_state(linger);
         (Completed::Stored, told)
     }
 

@@ -181,7 +181,7 @@ pub fn on_model(history: &[Op]) -> Vec<Step> {
             Op::Complete { owner: of, fence, fresh, stale, .. } => {
                 let fence = fences.pick(fence);
                 let before = slot.get(now);
-                let (completed, told) = slot.complete(now, owner(of), fence, lifetimes(fresh, stale), LINGER);
+                let (completed, told) = slot.complete(now, owner(of), fence, lifetimes(fresh, stale));
                 if slot.get(now) != before {
                     writers.insert(fence, number);
                 }

@@ -169,7 +169,9 @@ impl Inner {
     pub(super) async fn put(&self, key: &Key, record: Record) -> Result<(), Failure> {
         self.known.forget(key.digest());
         // Only the script knows the fence, and writes it over this one.
-        let answer = self.store(&script::PUT, key, Owner(rand::random()), &[], Fence(1), &record).await?;
+        let answer = self
+            .store(&script::PUT, key, Owner(rand::random()), &[self.linger().as_bytes()], Fence(1), &record)
+            .await?;
         if number(&answer, 0)? == 0 { Err(nothing_ready()) } else { Ok(()) }
     }
 
@@ -230,10 +232,9 @@ impl Inner {
         let digest = key.digest();
         let (name, state) = (self.names.record(digest), self.names.state(digest));
         let total = record::total_millis(&record.lifetimes).to_string();
-        let linger = self.linger();
         let bytes = record::encode(key, fence, record);
         let mut args = first.to_vec();
-        args.extend([total.as_bytes(), linger.as_bytes(), &digest.0[..], self.names.channel().as_bytes()]);
+        args.extend([total.as_bytes(), &digest.0[..], self.names.channel().as_bytes()]);
         if bytes.len() <= self.settings.inline_limit {
             args.push(&bytes);
             let call = Call { script, keys: &[&name, &state], args: &args };

@@ -176,7 +176,7 @@ impl Visit<'_> {
             Some(leader) if self.mutated(Mutation::CompleteUnfenced) => leader,
             _ => (self.me, fence),
         };
-        let (mut completed, mut told) = self.world.slot.complete(now, owner, under, lifetimes, LINGER);
+        let (mut completed, mut told) = self.world.slot.complete(now, owner, under, lifetimes);
         if !fits && completed == Completed::Stored && self.mutated(Mutation::CompleteForgetsItself) {
             completed = Completed::Superseded;
         }

@@ -82,7 +82,7 @@ impl Table {
                 let fence = words
                     .get(3)
                     .map_or_else(|| self.led[&letter], |number| self.fences[number.parse::<usize>().unwrap() - 1]);
-                let (completed, told) = self.slot.complete(now, owner, fence, LIFETIMES, LINGER);
+                let (completed, told) = self.slot.complete(now, owner, fence, LIFETIMES);
                 format!("{completed:?}").to_lowercase() + &Self::told(&told)
             }
             "abort" => {

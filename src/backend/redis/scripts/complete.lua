@@ -1,7 +1,7 @@
 -- Stores the result of a flight, ends the flight, and tells everybody who waits.
 --
 -- KEYS  record, state, and for a large record the name under which it lies ready
--- ARGV  owner, fence, total lifetime (ms), linger (us), digest, channel prefix, the record if it is small
+-- ARGV  owner, fence, total lifetime (ms), digest, channel prefix, the record if it is small
 -- Returns 1 stored, 3 stored before, 0 superseded, 2 nothing lies ready
 
 local owner, fence = ARGV[1], ARGV[2]
@@ -14,7 +14,7 @@ local function answer(code)
   return code
 end
 
-local state = redis.call('HMGET', KEYS[2], 'f', 'o', 'c', 'w', 'u')
+local state = redis.call('HMGET', KEYS[2], 'f', 'o', 'c', 'w')
 if state[3] == owner then
   -- A retry: its first reply was lost, and the record has aged since.
   return answer(3)
@@ -34,12 +34,11 @@ if KEYS[3] then
   redis.call('RENAME', KEYS[3], KEYS[1])
   redis.call('PEXPIRE', KEYS[1], ARGV[3])
 else
-  redis.call('SET', KEYS[1], ARGV[7], 'PX', ARGV[3])
+  redis.call('SET', KEYS[1], ARGV[6], 'PX', ARGV[3])
 end
 redis.call('HSET', KEYS[2], 'n', 0, 'k', 0, 'c', owner)
 redis.call('HDEL', KEYS[2], 'o', 'i', 'd', 'w')
-local now = clock()
-keep(KEYS[2], now, math.max(now + tonumber(ARGV[3]) * 1000, tonumber(state[5] or 0)) + tonumber(ARGV[4]))
+-- The state lives as long as the lease let it: what it says of failures is forgotten, and fences are times.
 -- A record that came as an argument is a message as it stands: it names its key and its fence.
-tell(state[4], ARGV[6], ARGV[7] or message(1, ARGV[5], tonumber(fence)))
+tell(state[4], ARGV[5], ARGV[6] or message(1, ARGV[4], tonumber(fence)))
 return 1
