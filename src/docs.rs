@@ -5,3 +5,7 @@ pub mod protocol {}
 
 #[doc = include_str!("../docs/failure-modes.md")]
 pub mod failure_modes {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
