@@ -210,16 +210,17 @@ impl<T> Seat<T> {
 }
 
 impl<T> Seat<T> {
-    /// Lets the driver ride on this caller, who is alone in the flight; else gives it a task.
-    pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) {
+    /// Lets the driver ride on this caller, if he is alone in the flight; else gives it a task. Whether it rides.
+    pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) -> bool {
         let mut seats = self.cell.seats();
         let alone = seats.chairs.len() == 1 && seats.chairs.contains_key(&self.caller);
         if alone && !self.cell.asking.load(Ordering::Relaxed) {
             seats.rider = Some(Rider { driver, host: host.cloned() });
-        } else {
-            drop(seats);
-            Rider { driver, host: None }.alight();
+            return true;
         }
+        drop(seats);
+        Rider { driver, host: None }.alight();
+        false
     }
 
     /// Polls the driver that rides on this caller, until there is an answer or it rides no more.
@@ -228,13 +229,11 @@ impl<T> Seat<T> {
         let Some(Rider { mut driver, .. }) = rider else { return Poll::Ready(None) };
         let over = driver.as_mut().poll(cx).is_ready();
         let answer = Pin::new(&mut self.answer).poll(cx);
-        if !over {
-            self.carry(driver, Some(cx.waker()));
-        }
+        let rides = !over && self.carry(driver, Some(cx.waker()));
         match answer {
             Poll::Ready(answer) => Poll::Ready(answer.ok()),
-            Poll::Pending if over || self.cell.asking.load(Ordering::Relaxed) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending if rides => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
         }
     }
 }

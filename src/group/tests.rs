@@ -1,9 +1,11 @@
 //! What only the inside can see: the local table, and how often a caller is woken.
 
+mod riding;
+
 use std::{
     convert::Infallible,
     future::{Future, pending, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
