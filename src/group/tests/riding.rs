@@ -56,13 +56,14 @@ impl Backend for Knowing {
 
 async fn knowing() -> Group<u64> {
     let group = Group::new(Knowing(Memory::new()), "test").result_ttl(Duration::from_secs(60));
-    group.put("key", &1).await.unwrap();
+    group.put("key", &1).await.expect("`Memory` takes every value");
     group
 }
 
 /// Polls a future once.
 async fn start<F: Future + Unpin>(future: &mut F) {
-    poll_fn(|cx| Poll::Ready(assert!(Pin::new(&mut *future).poll(cx).is_pending()))).await;
+    let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await;
+    assert!(pending, "it has something to wait for");
 }
 
 #[tokio::test(start_paused = true)]
