@@ -6,6 +6,6 @@ pub mod protocol {}
 #[doc = include_str!("../docs/failure-modes.md")]
 pub mod failure_modes {}
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "full"))]
 #[doc = include_str!("../README.md")]
 mod readme {}

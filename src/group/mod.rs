@@ -1,6 +1,7 @@
 //! [`Group<T>`](Group): distributed singleflight for anything that is not a request.
 //!
 //! ```
+//! # #[cfg(feature = "json")]
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! use std::{convert::Infallible, time::Duration};
 //! use tower_singleflight::{Group, backend::Memory, group::Source};
@@ -13,6 +14,7 @@
 //! assert_eq!((first.value.as_str(), first.source), ("Ada", Source::Led));
 //! assert!(matches!(second.source, Source::Hit { .. }));
 //! # }
+//! # #[cfg(not(feature = "json"))] fn main() {}
 //! ```
 
 mod answer;
@@ -162,6 +164,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// With a `Result` as value this is negative caching with a TTL of its own:
     ///
     /// ```
+    /// # #[cfg(feature = "json")] {
     /// # use std::time::Duration;
     /// # use tower_singleflight::{Group, backend::Memory, group::Keep};
     /// let users: Group<Result<String, String>> = Group::new(Memory::new(), "users")
@@ -174,6 +177,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// let nobody = users.work("0", || async { Ok::<_, ()>(Err("no such user".to_owned())) }).await.unwrap();
     /// assert_eq!(nobody, Err("no such user".to_owned()));
     /// # });
+    /// # }
     /// ```
     #[must_use]
     pub fn keep(self, keep: impl Fn(&T) -> Keep + Send + Sync + 'static) -> Self {
