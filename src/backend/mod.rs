@@ -192,6 +192,6 @@ impl Found {
 
     /// How much longer it may be used, fresh or stale.
     pub fn usable_for(&self) -> Duration {
-        (self.lifetimes.fresh + self.lifetimes.stale).saturating_sub(self.age)
+        self.lifetimes.usable().saturating_sub(self.age)
     }
 }

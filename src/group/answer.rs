@@ -17,6 +17,8 @@ pub(crate) enum Done<T> {
         /// Then served stale this long.
         stale: Duration,
     },
+    /// A result for those who wait alone; what is stored and still of use stays.
+    Passing(T),
     /// The work failed. A failure that is a result may be given to those who already wait.
     Failed(Option<T>),
     /// Nobody else may see the outcome; for this long nobody need ask.

@@ -77,6 +77,7 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
         Box::pin(async move {
             if let Some(read) = backend.recall(&key)
                 && let Ok(Some(found)) = read.await
+                && found.is_fresh()
                 && let Some(copy) = Self::decode(&*codec, &found)
             {
                 let reply = Reply::Hit { fence: found.fence, age: found.age, fresh: true };

@@ -13,7 +13,8 @@ pub enum Keep {
     Default,
     /// Fresh this long instead of the configured result TTL, and never stale.
     For(Duration),
-    /// Shared with those who already wait, stored for nobody else.
+    /// Shared with those who already wait, stored for nobody else. A stored value that is stale by now stays until its
+    /// window ends.
     Waiters,
     /// Shared with nobody: everyone runs his own work, and for this long nobody need ask.
     No(Duration),
@@ -68,21 +69,23 @@ impl<T> Config<T> {
         }
     }
 
-    /// How long this value is fresh, and then stale; or how long the key scatters.
-    pub(super) fn lifetimes(&self, value: &T) -> Result<(Duration, Duration), Duration> {
-        match (self.keep)(value) {
-            Keep::Default => Ok((self.result_ttl, self.warmup_window)),
-            Keep::For(fresh) => Ok((fresh, Duration::ZERO)),
-            Keep::Waiters => Ok((Duration::ZERO, Duration::ZERO)),
-            Keep::No(time) => Err(time),
-        }
+    /// How long this value is fresh, and then stale, when an application stores it; `None` if it is not.
+    pub(super) fn kept(&self, value: &T) -> Option<(Duration, Duration)> {
+        let (fresh, stale) = match (self.keep)(value) {
+            Keep::Default => (self.result_ttl, self.warmup_window),
+            Keep::For(fresh) => (fresh, Duration::ZERO),
+            Keep::Waiters | Keep::No(_) => return None,
+        };
+        (!fresh.is_zero()).then_some((fresh, stale))
     }
 
     /// What came of work that returned `value`; an unshareable value goes to `own`.
     pub(super) fn done(&self, value: T, own: impl FnOnce(T)) -> Done<T> {
-        match self.lifetimes(&value) {
-            Ok((fresh, stale)) => Done::Value { value, fresh, stale },
-            Err(time) => {
+        match (self.keep)(&value) {
+            Keep::Default => Done::Value { value, fresh: self.result_ttl, stale: self.warmup_window },
+            Keep::For(fresh) => Done::Value { value, fresh, stale: Duration::ZERO },
+            Keep::Waiters => Done::Passing(value),
+            Keep::No(time) => {
                 own(value);
                 Done::Unshareable(time)
             }

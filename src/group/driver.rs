@@ -186,6 +186,10 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 self.computed = Some((value, Lifetimes { fresh, stale, keep }));
                 Outcome::Value
             }
+            Ok(Done::Passing(value)) => {
+                self.computed = Some((value, Lifetimes { keep, ..Lifetimes::default() }));
+                Outcome::Passing
+            }
             Ok(Done::Failed(value)) => {
                 let shareable = value.is_some();
                 self.computed = value.map(|value| (value, Lifetimes { keep, ..Lifetimes::default() }));
@@ -253,7 +257,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             });
         }
         let Seats { flight, .. } = &*seats;
-        let due = flight.poll_timeout().map(|due| self.cell.at(due));
+        let due = flight.poll_timeout().and_then(|due| self.cell.at(due));
         (actions, Next { due, detached: flight.is_detached(), over: flight.is_over() })
     }
 

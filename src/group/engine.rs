@@ -37,7 +37,7 @@ impl Default for Options {
 impl Options {
     /// How long the store keeps a record at least: a follower may learn of it only when the lease ends.
     pub(crate) fn keep(&self) -> Duration {
-        self.lock_ttl + Duration::from_secs(1)
+        self.lock_ttl.saturating_add(Duration::from_secs(1))
     }
 }
 
@@ -80,11 +80,14 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         if opened {
             let driver = Box::pin(Driver::new(self.clone(), Arc::clone(&seat.cell), options));
             seat.carry(driver, None);
-            if let Some(answer) = poll_fn(|cx| seat.poll_ride(cx)).await {
-                return Self::strictly(options.strict, answer);
-            }
         }
-        let answer = match timeout(options.wait_timeout, &mut seat.answer).await {
+        let waited = timeout(options.wait_timeout, async {
+            if opened && let Some(answer) = poll_fn(|cx| seat.poll_ride(cx)).await {
+                return Ok(answer);
+            }
+            (&mut seat.answer).await
+        });
+        let answer = match waited.await {
             Ok(answer) => answer,
             Err(_) => match seat.withdraw() {
                 Some(work) => Ok(Answer::Alone(work, Alone::WaitTimeout)),
@@ -126,13 +129,12 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Ok(())
     }
 
-    /// A flight without a lease is not known to the store, which therefore cannot tell it.
+    /// Whoever calls from now on gets nothing that is older than the invalidation. The message of the store comes too
+    /// late for a caller who invalidates and then asks, and never to a flight without a lease, of which it knows nothing.
     fn outdate(&self, key: &Key) {
         if let Some(cell) = self.table.get(key) {
-            cell.update(|seats| {
-                let alone = seats.flight.is_uncoordinated();
-                ((), alone.then_some(Input::Notified(Notice::Invalidated)))
-            });
+            self.table.detach(&cell);
+            cell.update(|_| ((), Some(Input::Notified(Notice::Invalidated))));
         }
     }
 

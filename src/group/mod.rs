@@ -288,7 +288,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
             Answer::Alone(work, why) => match work().await {
-                Done::Value { value, .. } => return Ok(Flown { value, source: Source::Alone(why) }),
+                Done::Value { value, .. } | Done::Passing(value) => return Ok(Flown { value, source: Source::Alone(why) }),
                 Done::Failed(_) | Done::Unshareable(_) => why,
             },
         };
@@ -323,10 +323,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// If it is dropped, whether the result was stored is unknown.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), BackendError> {
         let key = self.key(key.as_ref());
-        let (fresh, stale) = match self.config.lifetimes(value) {
-            Ok((fresh, stale)) if !fresh.is_zero() => (fresh, stale),
-            _ => return self.engine.forget(&key).await,
-        };
+        let Some((fresh, stale)) = self.config.kept(value) else { return self.engine.forget(&key).await };
         let payload = self.engine.encode(value)?;
         let lifetimes = Lifetimes { fresh, stale, keep: Duration::ZERO };
         self.engine.put(&key, Record { lifetimes, cost: Duration::ZERO, payload }).await

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     future::Future,
     hash::BuildHasher,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -72,6 +73,8 @@ impl<T> Table<T> {
             seats.chairs.insert(caller, Chair { work: Some(work), tell });
             ((caller, seats.rider.take()), Some(Input::Join { caller, strict }))
         });
+        // Not under the lock: a driver that cannot have a task is dropped, and takes its cell out of the table.
+        drop(shard);
         rider.into_iter().for_each(Rider::alight);
         (Seat { cell, caller, answer }, opened)
     }
@@ -129,10 +132,18 @@ pub(super) struct Seats<T> {
     rider: Option<Rider>,
 }
 
-/// A driver without a task, and what wakes the caller it rides on.
+/// A driver without a task.
 struct Rider {
     driver: Pin<Box<dyn Future<Output = ()> + Send>>,
-    host: Option<Waker>,
+    /// Who polls it, once somebody has.
+    host: Option<Host>,
+}
+
+/// The caller on which a driver rides.
+struct Host {
+    waker: Waker,
+    /// Where the driver's timers are.
+    runtime: Option<Handle>,
 }
 
 /// What a caller left with the flight: its work, until it runs, and where to send the answer.
@@ -151,9 +162,9 @@ impl<T> Cell<T> {
         Instant::ZERO.after(self.origin.elapsed())
     }
 
-    /// When the flight's clock shows `at`.
-    pub(super) fn at(&self, at: Instant<Local>) -> tokio::time::Instant {
-        self.origin + at.since(Instant::ZERO)
+    /// When the flight's clock shows `at`, or never.
+    pub(super) fn at(&self, at: Instant<Local>) -> Option<tokio::time::Instant> {
+        self.origin.checked_add(at.since(Instant::ZERO))
     }
 
     pub(super) fn seats(&self) -> MutexGuard<'_, Seats<T>> {
@@ -212,10 +223,11 @@ impl<T> Seat<T> {
 impl<T> Seat<T> {
     /// Lets the driver ride on this caller, if he is alone in the flight; else gives it a task. Whether it rides.
     pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) -> bool {
+        let host = host.map(|waker| Host { waker: waker.clone(), runtime: Handle::try_current().ok() });
         let mut seats = self.cell.seats();
         let alone = seats.chairs.len() == 1 && seats.chairs.contains_key(&self.caller);
-        if alone && !self.cell.asking.load(Ordering::Relaxed) {
-            seats.rider = Some(Rider { driver, host: host.cloned() });
+        if alone && seats.flight.is_beginning() && !self.cell.asking.load(Ordering::Relaxed) {
+            seats.rider = Some(Rider { driver, host });
             return true;
         }
         drop(seats);
@@ -227,9 +239,13 @@ impl<T> Seat<T> {
     pub(super) fn poll_ride(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<T>>> {
         let rider = self.cell.seats().rider.take();
         let Some(Rider { mut driver, .. }) = rider else { return Poll::Ready(None) };
-        let over = driver.as_mut().poll(cx).is_ready();
+        // A panic in it is a codec's or a `Clone`'s: in a task it would not be this caller's either.
+        let polled = catch_unwind(AssertUnwindSafe(|| driver.as_mut().poll(cx).is_ready()));
+        let over = polled.unwrap_or(true);
+        // One that is over tells whoever is left as it goes.
+        let driver = (!over).then_some(driver);
         let answer = Pin::new(&mut self.answer).poll(cx);
-        let rides = !over && self.carry(driver, Some(cx.waker()));
+        let rides = driver.is_some_and(|driver| self.carry(driver, Some(cx.waker())));
         match answer {
             Poll::Ready(answer) => Poll::Ready(answer.ok()),
             Poll::Pending if rides => Poll::Pending,
@@ -239,13 +255,16 @@ impl<T> Seat<T> {
 }
 
 impl Rider {
-    /// Gives the driver a task of its own. Without a runtime it is dropped, which sends its callers off alone.
+    /// Gives the driver a task of its own, where it was polled if it was. Without a runtime it is dropped, which sends its
+    /// callers off alone.
     fn alight(self) {
-        if let Ok(runtime) = Handle::try_current() {
-            drop(runtime.spawn(self.driver));
+        let (waker, runtime) = self.host.map(|host| (host.waker, host.runtime)).unzip();
+        match runtime.flatten().or_else(|| Handle::try_current().ok()) {
+            Some(runtime) => drop(runtime.spawn(self.driver)),
+            None => drop(self.driver),
         }
         // Its host waits like everybody else from now on.
-        self.host.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 

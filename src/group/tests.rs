@@ -1,5 +1,7 @@
 //! What only the inside can see: the local table, and how often a caller is woken.
 
+mod hooked;
+mod limits;
 mod riding;
 
 use std::{

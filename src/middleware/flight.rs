@@ -129,18 +129,25 @@ where
         }
         _ => (ResponseBody::untouched(body), Ok(None)),
     };
-    let failed = verdict.failed || read.is_err();
+    let broken = read.is_err();
     let record = read
         .unwrap_or_default()
         .map(|(lifetimes, (data, trailers))| (lifetimes, Stored::new(&head, lifetimes.fresh, data, trailers)));
     let fresh = record.as_ref().map_or(Duration::ZERO, |(lifetimes, _)| lifetimes.fresh);
     let _ = tell.send(Ok((Response::from_parts(head, body), fresh)));
     match record {
-        Some((_, value)) if failed => Done::Failed(Some(value)),
+        Some((_, value)) if verdict.failed => Done::Failed(Some(value)),
+        Some((_, value)) if verdict.passing => Done::Passing(value),
         Some((lifetimes, value)) => Done::Value { value, fresh: lifetimes.fresh, stale: lifetimes.stale },
-        None if failed => Done::Failed(None),
+        None if broken => Done::Failed(None),
+        // Those who wait are let go; those who come later try together again.
+        None if verdict.once => Done::Unshareable(Duration::ZERO),
         // Jittered, so that keys which scattered together do not come back together.
-        None => Done::Unshareable(settings.scatter.mul_f64(rand::random_range(0.9..=1.1))),
+        None => {
+            let tenth = settings.scatter / 10;
+            let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
+            Done::Unshareable(settings.scatter.saturating_sub(tenth).saturating_add(jitter))
+        }
     }
 }
 

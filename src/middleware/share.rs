@@ -92,15 +92,24 @@ pub(super) struct Lifetimes {
 pub(super) struct Verdict {
     /// For whom waits, and then for this long; `None` for nobody else.
     pub(super) shared: Option<Lifetimes>,
+    /// It says nothing about a response that is stored.
+    pub(super) passing: bool,
     /// It tells that the work failed.
     pub(super) failed: bool,
+    /// It says nothing about the next response: if it is not shared, the next one may be.
+    pub(super) once: bool,
 }
 
 /// The one gate: whether the response with this head may serve other requests, asked before its body is read.
 pub(super) fn shareable(head: &Parts, usual: Lifetimes, policy: &dyn SharePolicy) -> Verdict {
     let class = Class::of(head.status);
-    let shared = if guarded(head) { None } else { lifetimes(head, class, usual, policy.share(head)) };
-    Verdict { shared, failed: class == Class::Failure }
+    let asked = if guarded(head) { Share::No } else { policy.share(head) };
+    Verdict {
+        shared: lifetimes(head, class, usual, asked),
+        passing: asked == Share::WaitersOnly || class == Class::Refusal,
+        failed: class == Class::Failure,
+        once: matches!(class, Class::Refusal | Class::Failure),
+    }
 }
 
 /// What a status says about the life of its response.
@@ -110,7 +119,7 @@ enum Class {
     Usual,
     /// Speaks of what is not there, which may change any moment.
     Negative,
-    /// Speaks of this request, as far as one can tell.
+    /// Speaks of this request, or of who sent it: too large a field, too many requests. Shared only when a policy says so.
     Refusal,
     /// Speaks of a server in trouble.
     Failure,
@@ -147,7 +156,7 @@ fn guarded(head: &Parts) -> bool {
 fn lifetimes(head: &Parts, class: Class, usual: Lifetimes, asked: Share) -> Option<Lifetimes> {
     let declared = Declared::of(head);
     let fresh = match (class, asked) {
-        (_, Share::No) | (Class::Unruled, Share::Default) => return None,
+        (_, Share::No) | (Class::Unruled | Class::Refusal, Share::Default) => return None,
         (Class::Refusal | Class::Failure, _) | (_, Share::WaitersOnly) => Duration::ZERO,
         (_, Share::For(fresh)) => fresh,
         (Class::Negative, Share::Default) => NEGATIVE.min(usual.fresh / 10).min(declared.fresh),

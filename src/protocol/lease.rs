@@ -83,9 +83,14 @@ pub struct Lifetimes {
 }
 
 impl Lifetimes {
+    /// How long it may be used, fresh or stale.
+    pub fn usable(&self) -> Duration {
+        self.fresh.saturating_add(self.stale)
+    }
+
     /// How long the store keeps the record: never zero, never less than it may be used.
     pub fn total(&self) -> Duration {
-        self.keep.max(self.fresh + self.stale).max(Duration::from_millis(1))
+        self.keep.max(self.usable()).max(Duration::from_millis(1))
     }
 }
 

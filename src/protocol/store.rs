@@ -80,7 +80,7 @@ impl Seen {
 
     /// Whether it may be served while somebody refreshes it.
     pub fn is_usable(&self) -> bool {
-        self.age < self.lifetimes.fresh + self.lifetimes.stale
+        self.age < self.lifetimes.usable()
     }
 }
 

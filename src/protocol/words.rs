@@ -98,6 +98,8 @@ pub enum Reply {
 pub enum Outcome {
     /// A result to share.
     Value,
+    /// A result to share with those who wait. It says nothing about a stored one that is still served stale.
+    Passing,
     /// A failure; one that is a result may be given to those who wait.
     Failed {
         /// Whether it is a result.

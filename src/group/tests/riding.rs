@@ -1,61 +1,28 @@
 //! A flight that only reads rides on its caller, and never holds up another one.
 
-use std::task::Poll;
-
-use tokio::time::timeout;
-
-use super::*;
-use crate::backend::{
-    Backend, BackendError, Begin, Begun, Completed, Fence, Found, Locals, Owner, Reason, Record, Renewed,
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::{Context, Poll, Waker},
 };
 
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+
+use super::{
+    hooked::{Hooked, hook, takes},
+    *,
+};
+use crate::codec::{Codec, CodecError};
+
 /// `Memory`, with every record known to be fresh and read in 10 ms.
-#[derive(Clone)]
-struct Knowing(Memory);
-
-impl Backend for Knowing {
-    fn locals(&self) -> &Locals {
-        self.0.locals()
-    }
-
-    fn recall(&self, key: &Key) -> Option<impl Future<Output = Result<Option<Found>, BackendError>> + Send> {
-        Some(async {
-            sleep(10 * MS).await;
-            self.0.get(key).await
-        })
-    }
-
-    async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, BackendError> {
-        self.0.begin(key, begin).await
-    }
-
-    async fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> Result<Renewed, BackendError> {
-        self.0.renew(key, owner, lease).await
-    }
-
-    async fn complete(&self, key: &Key, owner: Owner, fence: Fence, record: Record) -> Result<Completed, BackendError> {
-        self.0.complete(key, owner, fence, record).await
-    }
-
-    async fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> Result<(), BackendError> {
-        self.0.abort(key, owner, reason).await
-    }
-
-    async fn invalidate(&self, key: &Key) -> Result<(), BackendError> {
-        self.0.invalidate(key).await
-    }
-
-    async fn put(&self, key: &Key, record: Record) -> Result<(), BackendError> {
-        self.0.put(key, record).await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Found>, BackendError> {
-        self.0.get(key).await
-    }
+fn backend() -> Hooked {
+    Hooked { recall: Some(takes(10 * MS)), ..Hooked::new(Memory::new()) }
 }
 
 async fn knowing() -> Group<u64> {
-    let group = Group::new(Knowing(Memory::new()), "test").result_ttl(Duration::from_secs(60));
+    let group = Group::new(backend(), "test").result_ttl(Duration::from_secs(60));
     group.put("key", &1).await.expect("`Memory` takes every value");
     group
 }
@@ -103,15 +70,84 @@ async fn a_flight_that_must_ask_after_all_gets_a_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_rode_still_has_its_limit() {
-    let group = knowing().await.wait_timeout(100 * MS);
-    let mut leader = Box::pin(group.fly("slow", || seven(Duration::from_secs(9))));
-    start(&mut leader).await;
-    sleep(10 * MS).await;
-    let follower = tokio::spawn({
-        let group = group.clone();
-        async move { group.fly("slow", || seven(MS)).await.unwrap() }
-    });
-    let limited = Source::Alone(Alone::WaitTimeout);
-    assert_eq!(follower.await.unwrap(), Flown { value: 7, source: limited });
+async fn a_caller_that_rides_has_its_limit() {
+    let backend = Hooked { recall: Some(hook(pending)), ..Hooked::new(Memory::new()) };
+    let group: Group<u64> = Group::new(backend, "test").wait_timeout(50 * MS);
+    let before = tokio::time::Instant::now();
+    let flown = group.fly("key", || seven(MS)).await.unwrap();
+    assert_eq!(flown, Flown { value: 7, source: Source::Alone(Alone::WaitTimeout) });
+    assert_eq!(before.elapsed(), 51 * MS, "its limit, then its work");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flight_whose_read_takes_too_long_gets_a_task() {
+    let backend = Hooked { recall: Some(hook(pending)), ..Hooked::new(Memory::new()) };
+    let group: Group<u64> = Group::new(backend, "test");
+    let mut host = Box::pin(group.fly("key", || seven(MS)));
+    start(&mut host).await;
+    sleep(250 * MS).await;
+    // Once more, so that the budget is seen to be spent; from here on nobody polls it.
+    start(&mut host).await;
+    let other = timeout(Duration::from_secs(1), group.fly("key", || seven(MS))).await;
+    assert_eq!(other.expect("the flight goes on by itself").unwrap().value, 7);
+    assert_eq!(host.await.unwrap().value, 7);
+}
+
+struct Bomb;
+
+impl Codec<u64> for Bomb {
+    fn encode(&self, _: &u64) -> Result<bytes::Bytes, CodecError> {
+        Ok(bytes::Bytes::new())
+    }
+
+    fn decode(&self, _: bytes::Bytes) -> Result<u64, CodecError> {
+        panic!("a codec's panic")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_codec_is_not_the_callers() {
+    for backend in [backend(), Hooked::new(Memory::new())] {
+        let group: Group<u64> = Group::with_codec(backend, "test", Bomb).result_ttl(Duration::from_secs(60));
+        group.put("key", &1).await.unwrap();
+        let flown = group.fly("key", || seven(MS)).await.unwrap();
+        assert_eq!(flown, Flown { value: 7, source: Source::Alone(Alone::Unavailable) });
+        assert_eq!(group.engine.table.len(), 0);
+    }
+}
+
+/// A caller that is polled once, on `runtime`, with a flight riding on it.
+fn host(runtime: &Runtime, group: &Group<u64>) -> impl Future + Unpin + use<> {
+    let group = group.clone();
+    let mut host = Box::pin(async move { group.fly("key", || seven(MS)).await });
+    let _inside = runtime.enter();
+    assert!(host.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    host
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
+}
+
+#[test]
+fn a_flight_whose_runtime_is_gone_lets_its_callers_go() {
+    let (gone, here) = (runtime(), runtime());
+    let group = Group::new(backend(), "test");
+    let host = host(&gone, &group);
+    drop(gone);
+    let flown = here.block_on(group.fly("key", || seven(MS))).unwrap();
+    assert_eq!(flown, Flown { value: 7, source: Source::Alone(Alone::Unavailable) });
+    drop(host);
+    assert_eq!(group.engine.table.len(), 0);
+}
+
+#[test]
+fn a_flight_stays_on_the_runtime_of_its_timers() {
+    let (there, here) = (runtime(), runtime());
+    let group = Group::new(backend(), "test");
+    let host = host(&there, &group);
+    // Nobody polls it any more, and whoever drops it does so elsewhere.
+    here.block_on(async { drop(host) });
+    drop(here);
+    assert_eq!(there.block_on(group.fly("key", || seven(MS))).unwrap().value, 7);
 }

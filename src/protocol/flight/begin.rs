@@ -45,6 +45,8 @@ impl Flight {
             }
             Reply::Follow { fence, left } => {
                 self.followed = self.followed.max(fence);
+                // The store answers: however often a long flight is asked about, that does not use its budget up.
+                self.spent = Duration::ZERO;
                 self.phase = Phase::Following { fence, until: now.after(left) };
             }
             Reply::Stale => {
@@ -117,9 +119,7 @@ impl Flight {
                     self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
                 }
                 *stale_until = None;
-                if !core::mem::replace(&mut self.outcast, true) {
-                    self.outputs.push_back(Output::Detach);
-                }
+                self.cast_out();
             }
             _ => {}
         }

@@ -41,7 +41,7 @@ impl Flight {
             return;
         };
         match outcome {
-            Outcome::Value => {
+            Outcome::Value | Outcome::Passing => {
                 self.failures = 0;
                 let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller);
                 let strict: Vec<_> = strict.collect();
@@ -52,7 +52,13 @@ impl Flight {
                 };
                 self.callers.retain(|_, seat| !seat.strict);
                 self.answer_all(Verdict::Value(Origin::Computed(runner)));
-                self.settle(now, lease, Settle::Complete { fence: lease.fence, for_waiters: lease.adopted }, strict);
+                let passing = outcome == Outcome::Passing;
+                let with = match stale_until {
+                    // Nobody follows: whoever asks is served the stored value, which would be lost for nothing.
+                    Some(until) if passing && until > now => Settle::Abort(Reason::Abandon),
+                    _ => Settle::Complete { fence: lease.fence, for_waiters: lease.adopted || passing },
+                };
+                self.settle(now, lease, with, strict);
             }
             Outcome::Failed { shareable } => {
                 self.ran(runner);
@@ -99,8 +105,12 @@ impl Flight {
                 lease.until = sent.after(self.rules.lease);
                 lease.renewal = Renewal::Due(sent.after(self.rules.lease / 3));
             }
-            // Somebody else leads by now: what comes of the work is for the callers of this replica alone.
-            Some(Renewed::Lost) => *held = None,
+            // Somebody else leads by now, or the key was invalidated and the message is lost: what comes of the work is
+            // for those who wait alone.
+            Some(Renewed::Lost) => {
+                *held = None;
+                self.cast_out();
+            }
             // Unknown is not lost: the old deadline stands, and there is time to ask again.
             None => lease.renewal = Renewal::Due(now.after(self.rules.lease / 6)),
         }

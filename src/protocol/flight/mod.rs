@@ -52,7 +52,7 @@ pub struct Flight {
     spent: Duration,
     /// Failures without a lease, in a row.
     failures: u32,
-    /// No longer in the local table, because the key was invalidated while the work ran.
+    /// No longer in the local table, because the key was invalidated or the lease was lost while the work ran.
     outcast: bool,
     outputs: VecDeque<Output>,
 }
@@ -173,6 +173,11 @@ impl Flight {
         !self.outputs.is_empty()
     }
 
+    /// Whether callers wait for the store to say how it stands.
+    pub fn is_beginning(&self) -> bool {
+        matches!(self.phase, Phase::Beginning { .. })
+    }
+
     /// Whether work runs that no caller waits for.
     pub fn is_detached(&self) -> bool {
         matches!(self.phase, Phase::Leading { detached: Some(_), .. })
@@ -263,6 +268,16 @@ impl Flight {
         if let Phase::Settling(settling) = &mut self.phase {
             settling.landing.retain(|landing| *landing != caller);
         }
+        let unstarted = self.outputs.iter().position(|output| *output == Output::Work { caller });
+        if let (Some(unstarted), &Phase::Leading { lease, stale_until: stale, .. }) = (unstarted, &self.phase) {
+            // The work left with its caller before anybody started it: the next one leads under the same lease.
+            self.outputs.remove(unstarted);
+            self.lead(lease);
+            if let Phase::Leading { stale_until, .. } = &mut self.phase {
+                *stale_until = stale;
+            }
+            return;
+        }
         if !self.callers.is_empty() {
             return;
         }
@@ -277,6 +292,13 @@ impl Flight {
             }
             Phase::Settling(settling) => settling.patience = None,
             Phase::Idle => {}
+        }
+    }
+
+    /// Later arrivals open a flight of their own.
+    fn cast_out(&mut self) {
+        if !core::mem::replace(&mut self.outcast, true) {
+            self.outputs.push_back(Output::Detach);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The transition table of a flight: what happened before, what happens now, what the flight says.
 //!
 //! Callers and attempts are numbers; attempt `n` leads under fence `10 n`, other replicas under fence 5. A lease takes
-//! 6 s, the store has 1 s to answer, detached work 3 s. `wait` is in milliseconds and fires the timer if it is due.
+//! 6 s, the store has 1 s to answer, detached work 3 s. `wait` is in milliseconds and fires the timer if it is due. What
+//! ` & ` joins happens before the flight is asked what to do.
 
 use super::*;
 
@@ -35,6 +36,7 @@ fn input(words: &[&str]) -> Input {
         "poisoned" => begun(Reply::Poisoned),
         "failed" => begun(Reply::Failed { may_have_run: has("maybe") }),
         "value" => Input::Worked(Outcome::Value),
+        "passing" => Input::Worked(Outcome::Passing),
         "failure" => Input::Worked(Outcome::Failed { shareable: true }),
         "error" => Input::Worked(Outcome::Failed { shareable: false }),
         "unshareable" => Input::Worked(Outcome::Unshareable(Duration::from_secs(3))),
@@ -72,12 +74,14 @@ fn say(output: Output) -> String {
 }
 
 fn run(flight: &mut Flight, now: &mut Instant, command: &str) -> String {
-    let words: Vec<_> = command.split(' ').collect();
-    if words[0] == "wait" {
-        *now = now.after(Duration::from_millis(words[1].parse().unwrap()));
-        flight.handle_timeout(*now);
-    } else {
-        flight.handle(*now, input(&words));
+    for command in command.split(" & ") {
+        let words: Vec<_> = command.split(' ').collect();
+        if words[0] == "wait" {
+            *now = now.after(Duration::from_millis(words[1].parse().unwrap()));
+            flight.handle_timeout(*now);
+        } else {
+            flight.handle(*now, input(&words));
+        }
     }
     let outputs: Vec<_> = core::iter::from_fn(|| flight.poll_output()).map(say).collect();
     outputs.join("; ")
@@ -112,9 +116,17 @@ fn transitions() {
         ("join 1, leave 1",                                    "failed 1 maybe",  "abort 1 Abandon"),
         ("join 1, leave 1",                                    "follow 1",        ""),
         ("join 1, leave 1, follow 1",                          "join 2",          "begin 2"),
+        // Whoever is to run his work leaves before anybody has started it.
+        ("join 1, join 2",                                     "lead 1 & leave 1", "work 2"),
+        ("join 1, join 2",                                     "lead 1 & leave 2", "work 1"),
+        ("join 1",                                             "lead 1 & leave 1", "abort 1 Abandon"),
+        ("join 1, join 2",                                     "lead 1 stale 4 & leave 1", "[1, 2] Stale; abort 1 Abandon"),
+        ("join 1",                                             "wait 1000 & leave 1", ""),
+        ("join 1, join 2",                                     "wait 1000 & leave 1", "work 2"),
         // Leading.
         ("join 1, join 2, lead 1",                             "value",           "[1, 2] Value(Computed(1)); complete 1"),
         ("join 1 strict, join 2, lead 1",                      "value",           "[2] Value(Computed(1)); complete 1"),
+        ("join 1, join 2, lead 1",                             "passing",         "[1, 2] Value(Computed(1)); complete 1 for nobody else"),
         ("join 1, join 2, lead 1",                             "error",           "[1] Ran; abort 1 Retry"),
         ("join 1, join 2, lead 1",                             "failure",         "[1] Ran; abort 1 Retry"),
         ("join 1, join 2, lead 1 failures 1",                  "failure",         "[1] Ran; [2] Value(Computed(1)); complete 1 for nobody else"),
@@ -123,6 +135,7 @@ fn transitions() {
         ("join 1, lead 1",                                     "wait 2000",       "renew 1"),
         ("join 1, lead 1, wait 2000, held 1",                  "wait 2000",       "renew 1"),
         ("join 1, lead 1, wait 2000, unrenewed 1",             "wait 1000",       "renew 1"),
+        ("join 1, lead 1, wait 2000",                          "lost 1",          "detach"), // Perhaps it was invalidated.
         ("join 1, lead 1, wait 2000, lost 1",                  "value",           "[1] Value(Computed(1))"),
         ("join 1 strict, lead 1, wait 2000, lost 1",           "value",           "[1] Refused(Superseded)"),
         ("join 1, lead 1, wait 2000, lost 1",                  "join 2 strict",   "[2] Refused(Unavailable)"),
@@ -136,9 +149,11 @@ fn transitions() {
         // Refreshing a stale record.
         ("join 1, join 2",                                     "lead 1 stale 4",  "work 1; [1, 2] Stale"),
         ("join 1, lead 1 stale 4",                             "join 2",          "[2] Stale"),
-        ("join 1, lead 1 stale 4, wait 4000",                  "join 2",          ""),
+        ("join 1, lead 1 stale 2, wait 2000",                  "join 2",          ""),
         ("join 1, lead 1 stale 4",                             "value",           "complete 1"),
         ("join 1, lead 1 stale 4",                             "failure",         "abort 1 Retry"), // It has its answer.
+        ("join 1, lead 1 stale 4",                             "passing",         "abort 1 Abandon"), // What is stored stays.
+        ("join 1, lead 1 stale 2, wait 2000, join 2",          "passing",         "[2] Value(Computed(1)); complete 1 for nobody else"),
         ("join 1, lead 1 failures 1 stale 4",                  "failure",         "abort 1 Retry"),
         // Invalidated while leading.
         ("join 1, lead 1",                                     "invalidated",     "abort 1 Abandon; detach"), // The message may be old.
@@ -167,6 +182,7 @@ fn transitions() {
         ("join 1, follow 1",                                   "invalidated",     "begin 2 following 5"),
         ("join 1, join 2 strict, follow 1",                    "scattered",       "[2] Refused(Unshareable); [1] Alone(Unshareable)"),
         ("join 1, follow 1",                                   "wait 4000",       "begin 2 following 5"),
+        ("join 1, wait 900, follow 1, wait 4000, wait 900, follow 2, wait 4000", "wait 900", ""), // No answer is late.
         ("join 1, follow 1, wait 4000",                        "hit 2 age 100",   "[1] Value(Elsewhere)"),
         ("join 1, follow 1, wait 2000, join 2, wait 2000",     "hit 2 age 3000",  "[1] Value(Elsewhere); begin 3"),
         ("join 1, follow 1, leave 1",                          "wait 4000",       ""),

@@ -74,7 +74,7 @@ impl Driver<'_> {
         let value = |failure| Value { by: work.caller, epoch: work.epoch, failure };
         holder.ran = Some(work.caller);
         holder.done = match outcome {
-            Outcome::Value => Some(value(false)),
+            Outcome::Value | Outcome::Passing => Some(value(false)),
             Outcome::Failed { shareable: true } => Some(value(true)),
             Outcome::Failed { shareable: false } | Outcome::Unshareable(_) => None,
         };

@@ -67,7 +67,7 @@ const ANYTHING: &[Fault] = &[
     Fault::Leave,
 ];
 
-const ALL: &[Outcome] = &[Outcome::Value, FAILURE, ERROR, SCATTER];
+const ALL: &[Outcome] = &[Outcome::Value, Outcome::Passing, FAILURE, ERROR, SCATTER];
 
 /// Requests and replies are as late as they like.
 pub(super) const SLOW: Setup = Setup { prompt: false, callers: PAIR, horizon: 4, ..CALM };
@@ -75,7 +75,7 @@ pub(super) const SLOW: Setup = Setup { prompt: false, callers: PAIR, horizon: 4,
 pub(super) const OUTCOMES: Setup = Setup { outcomes: ALL, horizon: 4, ..CALM };
 
 pub(super) const REFRESHED: Setup =
-    Setup { lifetimes: CACHED, past: Past::Stale, outcomes: &[Outcome::Value, FAILURE], horizon: 6, ..CALM };
+    Setup { lifetimes: CACHED, past: Past::Stale, outcomes: &[Outcome::Value, Outcome::Passing, FAILURE], horizon: 6, ..CALM };
 
 pub(super) const DEAF: Setup = Setup { deaf: true, ..CALM };
 
