@@ -301,6 +301,10 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 let (value, _) = self.computed.as_ref().expect("what is answered was computed");
                 Answer::Value(value.clone(), if ran { Source::Led } else { Source::JoinedHere })
             }
+            Verdict::Value(Origin::Alone(why)) => {
+                let (value, _) = self.computed.as_ref().expect("what is answered was computed");
+                Answer::Value(value.clone(), Source::Alone(why))
+            }
             Verdict::Value(Origin::Elsewhere) => Answer::Value(stored(&self.found).0, Source::JoinedElsewhere),
             Verdict::Value(Origin::Stored) => {
                 let (value, age) = stored(&self.found);

@@ -196,6 +196,8 @@ pub enum Verdict {
 pub enum Origin {
     /// The work of this caller, just now.
     Computed(Caller),
+    /// The work of the caller who is told, without a lease.
+    Alone(Alone),
     /// The work of this replica, and the store has it.
     Landed,
     /// Another replica, while this one waited.

@@ -36,7 +36,7 @@ impl Flight {
             Reply::Hit { fence, age, fresh } => self.hit(now, fence, age, fresh),
             Reply::Lead { fence, failures, stale } => {
                 let lease = self.lease(attempt, fence, failures, sent);
-                self.lead(Some(lease));
+                self.lead(Ok(lease));
                 if let (Some(left), Phase::Leading { stale_until, detached, .. }) = (stale, &mut self.phase) {
                     *stale_until = Some(now.after(left));
                     *detached = Some(now.after(self.rules.detached));
@@ -71,9 +71,9 @@ impl Flight {
             return;
         };
         match (reply, &mut self.phase) {
-            (Reply::Lead { fence, failures, .. }, Phase::Leading { lease: lease @ None, .. }) if !self.outcast => {
+            (Reply::Lead { fence, failures, .. }, Phase::Leading { lease: lease @ Err(_), .. }) if !self.outcast => {
                 let until = sent.after(self.rules.lease);
-                *lease = Some(Lease { attempt, fence, failures, adopted: true, until, renewal: Renewal::Due(now) });
+                *lease = Ok(Lease { attempt, fence, failures, adopted: true, until, renewal: Renewal::Due(now) });
             }
             (Reply::Lead { .. } | Reply::Failed { may_have_run: true }, _) => {
                 self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
@@ -115,7 +115,7 @@ impl Flight {
             // Later arrivals open a flight of their own; those who wait get what they asked for, and nothing is stored.
             (Phase::Leading { lease, stale_until, .. }, Notice::Invalidated) => {
                 // The message may be older than the lease, which then still stands: nobody shall wait for it.
-                if let Some(Lease { attempt, .. }) = lease.take() {
+                if let Ok(Lease { attempt, .. }) = core::mem::replace(lease, Err(Alone::Superseded)) {
                     self.outputs.push_back(Output::Abort { attempt, reason: Reason::Abandon });
                 }
                 *stale_until = None;

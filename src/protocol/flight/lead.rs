@@ -14,12 +14,12 @@ impl Flight {
         Lease { attempt, fence, failures, adopted: false, until, renewal }
     }
 
-    /// Starts the work of whoever has waited longest.
-    pub(super) fn lead(&mut self, lease: Option<Lease>) {
+    /// Starts the work of whoever has waited longest, with a lease or for a reason without one.
+    pub(super) fn lead(&mut self, lease: Result<Lease, Alone>) {
         let first = self.callers.iter().min_by_key(|(caller, seat)| (seat.joined, **caller));
         let Some((&runner, _)) = first else {
             // Everybody left in the same instant.
-            if let Some(lease) = lease {
+            if let Ok(lease) = lease {
                 self.outputs.push_back(Output::Abort { attempt: lease.attempt, reason: Reason::Abandon });
             }
             return self.rest();
@@ -33,7 +33,7 @@ impl Flight {
     pub(super) fn uncoordinated(&mut self, why: Alone) {
         let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller).collect();
         self.answer(strict, Verdict::Refused(why));
-        self.lead(None);
+        self.lead(Err(why));
     }
 
     pub(super) fn worked(&mut self, now: Instant, outcome: Outcome) {
@@ -45,10 +45,14 @@ impl Flight {
                 self.failures = 0;
                 let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller);
                 let strict: Vec<_> = strict.collect();
-                let Some(lease) = lease else {
-                    self.answer(strict, Verdict::Refused(Alone::Superseded));
-                    self.answer_all(Verdict::Value(Origin::Computed(runner)));
-                    return self.next(now);
+                let lease = match lease {
+                    Ok(lease) => lease,
+                    Err(why) => {
+                        self.answer(strict, Verdict::Refused(Alone::Superseded));
+                        self.answer_runner(runner, Verdict::Value(Origin::Alone(why)));
+                        self.answer_all(Verdict::Value(Origin::Computed(runner)));
+                        return self.next(now);
+                    }
                 };
                 self.callers.retain(|_, seat| !seat.strict);
                 self.answer_all(Verdict::Value(Origin::Computed(runner)));
@@ -61,7 +65,7 @@ impl Flight {
                 self.settle(now, lease, with, strict);
             }
             Outcome::Failed { shareable } => {
-                self.ran(runner);
+                self.answer_runner(runner, Verdict::Ran);
                 let before = lease.map_or(self.failures, |lease| lease.failures);
                 let shared = shareable && before >= TAKE_OVERS && stale_until.is_none();
                 if shared {
@@ -70,9 +74,7 @@ impl Flight {
                 } else {
                     self.failures += 1;
                 }
-                let Some(lease) = lease else {
-                    return self.next(now);
-                };
+                let Ok(lease) = lease else { return self.next(now) };
                 let with = match shared {
                     true => Settle::Complete { fence: lease.fence, for_waiters: true },
                     false => Settle::Abort(Reason::Retry),
@@ -80,9 +82,9 @@ impl Flight {
                 self.settle(now, lease, with, Vec::new());
             }
             Outcome::Unshareable(time) => {
-                self.ran(runner);
+                self.answer_runner(runner, Verdict::Ran);
                 self.scatter();
-                if let Some(lease) = lease {
+                if let Ok(lease) = lease {
                     self.settle(now, lease, Settle::Abort(Reason::Scatter(time)), Vec::new());
                 }
             }
@@ -90,15 +92,15 @@ impl Flight {
     }
 
     /// The caller may have left meanwhile, or been given a stale value.
-    fn ran(&mut self, runner: Caller) {
+    fn answer_runner(&mut self, runner: Caller, verdict: Verdict) {
         if self.callers.contains_key(&runner) {
-            self.answer(vec![runner], Verdict::Ran);
+            self.answer(vec![runner], verdict);
         }
     }
 
     pub(super) fn renewed(&mut self, now: Instant, attempt: Attempt, renewed: Option<Renewed>) {
         let Phase::Leading { lease: held, .. } = &mut self.phase else { return };
-        let Some(lease) = held.as_mut().filter(|lease| lease.attempt == attempt) else { return };
+        let Some(lease) = held.as_mut().ok().filter(|lease| lease.attempt == attempt) else { return };
         let Renewal::Sent(sent) = lease.renewal else { return };
         match renewed {
             Some(Renewed::Held) => {
@@ -108,7 +110,7 @@ impl Flight {
             // Somebody else leads by now, or the key was invalidated and the message is lost: what comes of the work is
             // for those who wait alone.
             Some(Renewed::Lost) => {
-                *held = None;
+                *held = Err(Alone::Superseded);
                 self.cast_out();
             }
             // Unknown is not lost: the old deadline stands, and there is time to ask again.
@@ -121,8 +123,8 @@ impl Flight {
         let Phase::Leading { lease, detached: Some(_), .. } = self.phase else { return };
         self.outputs.push_back(Output::Cancel);
         match lease {
-            Some(lease) => self.settle(now, lease, Settle::Abort(Reason::Abandon), Vec::new()),
-            None => self.next(now),
+            Ok(lease) => self.settle(now, lease, Settle::Abort(Reason::Abandon), Vec::new()),
+            Err(_) => self.next(now),
         }
     }
 }

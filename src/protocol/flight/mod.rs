@@ -74,7 +74,8 @@ enum Phase {
         until: Instant,
     },
     Leading {
-        lease: Option<Lease>,
+        /// Or why there is none.
+        lease: Result<Lease, Alone>,
         runner: Caller,
         stale_until: Option<Instant>,
         detached: Option<Instant>,
@@ -153,7 +154,7 @@ impl Flight {
             Phase::Idle => None,
             Phase::Beginning { until, .. } | Phase::Following { until, .. } => Some(*until),
             Phase::Leading { lease, detached, .. } => {
-                let renewal = lease.and_then(|lease| match lease.renewal {
+                let renewal = lease.ok().and_then(|lease| match lease.renewal {
                     Renewal::Due(at) => Some(at),
                     Renewal::Sent(_) => None,
                 });
@@ -185,13 +186,13 @@ impl Flight {
 
     /// Whether work runs without a lease.
     pub fn is_uncoordinated(&self) -> bool {
-        matches!(self.phase, Phase::Leading { lease: None, .. })
+        matches!(self.phase, Phase::Leading { lease: Err(_), .. })
     }
 
     /// The fence under which this replica believes it leads.
     pub fn leads(&self) -> Option<Fence> {
         match &self.phase {
-            Phase::Leading { lease: Some(lease), .. } => Some(lease.fence),
+            Phase::Leading { lease: Ok(lease), .. } => Some(lease.fence),
             _ => None,
         }
     }
@@ -225,7 +226,7 @@ impl Flight {
             }
             Phase::Following { .. } => self.begin(now),
             Phase::Leading { detached: Some(until), .. } if *until <= now => self.evict(now),
-            Phase::Leading { lease: Some(lease), .. } => {
+            Phase::Leading { lease: Ok(lease), .. } => {
                 lease.renewal = Renewal::Sent(now);
                 self.outputs.push_back(Output::Renew { attempt: lease.attempt });
             }
@@ -248,8 +249,9 @@ impl Flight {
             Phase::Leading { stale_until: Some(until), .. } if *until > now => {
                 return self.answer(vec![caller], Verdict::Stale);
             }
-            Phase::Leading { lease: None, .. } if strict => {
-                return self.answer(vec![caller], Verdict::Refused(Alone::Unavailable));
+            Phase::Leading { lease: Err(why), .. } if strict => {
+                let why = *why;
+                return self.answer(vec![caller], Verdict::Refused(why));
             }
             Phase::Leading { detached, .. } => *detached = None,
             Phase::Settling(settling) => {

@@ -136,9 +136,9 @@ fn transitions() {
         ("join 1, lead 1, wait 2000, held 1",                  "wait 2000",       "renew 1"),
         ("join 1, lead 1, wait 2000, unrenewed 1",             "wait 1000",       "renew 1"),
         ("join 1, lead 1, wait 2000",                          "lost 1",          "detach"), // Perhaps it was invalidated.
-        ("join 1, lead 1, wait 2000, lost 1",                  "value",           "[1] Value(Computed(1))"),
+        ("join 1, lead 1, wait 2000, lost 1",                  "value",           "[1] Value(Alone(Superseded))"),
         ("join 1 strict, lead 1, wait 2000, lost 1",           "value",           "[1] Refused(Superseded)"),
-        ("join 1, lead 1, wait 2000, lost 1",                  "join 2 strict",   "[2] Refused(Unavailable)"),
+        ("join 1, lead 1, wait 2000, lost 1",                  "join 2 strict",   "[2] Refused(Superseded)"),
         ("join 1, lead 1, leave 1",                            "value",           "complete 1"),
         ("join 1, lead 1, leave 1, join 2",                    "value",           "[2] Value(Computed(1)); complete 1"),
         ("join 1, lead 1, leave 1, join 2",                    "evict",           ""),
@@ -158,11 +158,12 @@ fn transitions() {
         // Invalidated while leading.
         ("join 1, lead 1",                                     "invalidated",     "abort 1 Abandon; detach"), // The message may be old.
         ("join 1, lead 1, invalidated",                        "invalidated",     ""),
-        ("join 1, join 2, lead 1, invalidated",                "value",           "[1, 2] Value(Computed(1))"),
+        ("join 1, join 2, lead 1, invalidated",                "value",           "[1] Value(Alone(Superseded)); [2] Value(Computed(1))"),
         ("join 1 strict, lead 1, invalidated",                 "value",           "[1] Refused(Superseded)"),
         ("join 1, lead 1 stale 4, invalidated",                "join 2",          ""),
         // Leading without a lease.
-        ("join 1, wait 1000, join 2",                          "value",           "[1, 2] Value(Computed(1))"),
+        ("join 1, wait 1000, join 2",                          "value",           "[1] Value(Alone(Unavailable)); [2] Value(Computed(1))"),
+        ("join 1, join 2, poisoned 1",                         "value",           "[1] Value(Alone(Poisoned)); [2] Value(Computed(1))"),
         ("join 1, join 2, failed 1",                           "error",           "[1] Ran; begin 2"),
         ("join 1, join 2, failed 1, error, failed 2",          "failure",         "[2] Ran"),
         ("join 1, join 2, join 3, failed 1, error, failed 2",  "failure",         "[2] Ran; [3] Value(Computed(2))"),
@@ -172,7 +173,7 @@ fn transitions() {
         ("join 1, wait 1000, lead 1",                          "value",           "[1] Value(Computed(1)); complete 1 for nobody else"), // Adopted.
         ("join 1, wait 1000, value",                           "lead 1",          "abort 1 Abandon"),
         ("join 1, wait 1000",                                  "failed 1 maybe",  "abort 1 Abandon"),
-        ("join 1, wait 1000, follow 1",                        "value",           "[1] Value(Computed(1))"),
+        ("join 1, wait 1000, follow 1",                        "value",           "[1] Value(Alone(Unavailable))"),
         // Following.
         ("join 1, follow 1",                                   "landed 5 record", "[1] Value(Elsewhere)"),
         ("join 1, follow 1",                                   "landed 4 record", ""),

@@ -302,6 +302,8 @@ impl Driver<'_> {
                 }
                 done
             }
+            // Only whoever ran the work is told so.
+            Verdict::Value(Origin::Alone(_)) => done.filter(|value| value.by == caller as Caller),
             Verdict::Value(Origin::Landed) => {
                 self.trail.saw(Event::Landed);
                 done
