@@ -288,7 +288,9 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
             Answer::Alone(work, why) => match work().await {
-                Done::Value { value, .. } | Done::Passing(value) => return Ok(Flown { value, source: Source::Alone(why) }),
+                Done::Value { value, .. } | Done::Passing(value) => {
+                    return Ok(Flown { value, source: Source::Alone(why) });
+                }
                 Done::Failed(_) | Done::Unshareable(_) => why,
             },
         };

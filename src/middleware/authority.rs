@@ -32,7 +32,7 @@ pub(super) fn authority(head: &Parts, uri: &Uri) -> Option<String> {
 
 /// Without a scheme, which an HTTP/1 server does not see, nobody knows the default port: it then stays.
 fn normal(authority: &Authority, scheme: Option<&Scheme>) -> Option<String> {
-    if authority.as_str().contains('@') {
+    if authority.as_str().contains('@') || authority.host().is_empty() {
         return None;
     }
     let mut normal = authority.host().to_ascii_lowercase();

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
+use tokio::task::coop::consume_budget;
 
 use super::body::{Read, ResponseBody};
 
@@ -42,6 +43,8 @@ impl<B: Body<Data = Bytes>> Collector<B> {
                 Some(Ok(frame)) => frame,
             };
             match frame.into_data() {
+                // Frames without data say nothing, and without end they would fill the memory.
+                Ok(chunk) if chunk.is_empty() => consume_budget().await,
                 Ok(chunk) => {
                     self.length += chunk.len() as u64;
                     self.chunks.push(chunk);
@@ -74,10 +77,11 @@ impl<B: Body<Data = Bytes>> Collector<B> {
         ResponseBody::replayed(read, Some(body))
     }
 
-    /// The body up to the error that ended it.
-    pub(super) fn replay_broken(self, error: B::Error) -> ResponseBody<B> {
+    /// The body up to where it ended, with an error or at another length than was declared. Either way the length is left
+    /// open: a server believes a length that it is told here more than the one in the head.
+    pub(super) fn replay_broken(self, error: Option<B::Error>) -> ResponseBody<B> {
         let (mut read, _) = self.frames();
-        read.push_back(Err(error));
+        read.extend(error.map(Err));
         ResponseBody::replayed(read, None)
     }
 
@@ -145,6 +149,13 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn frames_without_data_are_not_kept() {
+        let mut collector = Collector::new(script(&[""; 1000]));
+        assert_eq!(collector.read(3).await, End::Complete);
+        assert!(collector.chunks.is_empty());
+    }
+
+    #[tokio::test]
     async fn one_chunk_is_not_copied() {
         let chunk = Bytes::from(vec![7; 64]);
         let mut collector = Collector::new(http_body_util::Full::new(chunk.clone()));
@@ -178,7 +189,7 @@ mod tests {
         let broken = Script([Ok(Step::Data("ab")), Err("gone")].into());
         let mut collector = Collector::new(broken);
         let End::Broken(error) = collector.read(9).await else { panic!("it broke off") };
-        let mut body = collector.replay_broken(error);
+        let mut body = collector.replay_broken(Some(error));
         assert_eq!(body.size_hint().exact(), None);
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
         assert_eq!(body.size_hint().exact(), None);

@@ -25,6 +25,12 @@ pub(super) fn names(headers: &HeaderMap, field: HeaderName, wanted: &str) -> boo
     headers.get_all(field).iter().any(|line| line_names(line, wanted))
 }
 
+/// A number of nothing but digits; one that is too large is as large as can be.
+pub(super) fn digits(bytes: &[u8]) -> Option<u64> {
+    let number = |number: u64, digit: &u8| number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+    (!bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit)).then(|| bytes.iter().fold(0, number))
+}
+
 /// Without surrounding blanks and quotes.
 fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t' | b'"', rest @ ..] = bytes {
@@ -63,6 +69,16 @@ mod tests {
         headers.append("vary", HeaderValue::from_static("accept"));
         headers.append("vary", HeaderValue::from_static("*"));
         assert!(names(&headers, http::header::VARY, "*"));
+    }
+
+    #[test]
+    fn numbers_are_digits_alone() {
+        for (bytes, number) in [("0", Some(0)), ("007", Some(7)), ("99999999999999999999", Some(u64::MAX))] {
+            assert_eq!(digits(bytes.as_bytes()), number, "{bytes}");
+        }
+        for bytes in ["", "+5", "-1", "1.5", "5 ", "0x5", "٥"] {
+            assert_eq!(digits(bytes.as_bytes()), None, "{bytes}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::{
     layer::Settings,
     outcome::Outcome,
     record::Stored,
-    share::{declared_length, shareable},
+    share::{self, declared_length, shareable},
 };
 use crate::{
     group::{Answer, Done, Source, Work},
@@ -90,8 +90,7 @@ fn shared<R: Body<Data = Bytes>>(settings: &Settings, stored: Stored, source: So
     let mut response = stored.into_response();
     if let Source::Hit { age } | Source::Stale { age } = source {
         let headers = response.headers_mut();
-        // What the response had been stored elsewhere before it came here counts too.
-        let before = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse().ok()).unwrap_or(0_u64);
+        let before = share::age(headers);
         headers.insert(AGE, HeaderValue::from(before.saturating_add(age.as_secs())));
     }
     signed(response, source.into(), fresh, settings.cache_status.as_ref())
@@ -169,13 +168,13 @@ async fn read<R: Body<Data = Bytes>>(
     }
     let mut collector = Collector::new(body);
     match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
-        Ok(End::Complete) => {
-            let as_declared = length.is_none_or(|length| length == collector.length());
+        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
             let (data, trailers) = collector.whole();
             let whole = (data.clone(), trailers.clone());
-            (ResponseBody::whole(data, trailers), if as_declared { Ok(Some(whole)) } else { Err(Broken) })
+            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
         }
-        Ok(End::Broken(error)) => (collector.replay_broken(error), Err(Broken)),
+        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
+        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
         Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
     }
 }

@@ -6,23 +6,7 @@ use super::authority::authority;
 use crate::key::{Key, KeyBuilder};
 
 /// The version of the layout of keys. A new layout shares nothing with an old one.
-const DOMAIN: &str = "http request 1";
-
-/// Fields by which a proxy tells what the client asked for. Handlers put them into links and redirects.
-const FORWARDED: [&str; 12] = [
-    "forwarded",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-host",
-    "x-http-host-override",
-    "x-original-host",
-    "x-scheme",
-];
+const DOMAIN: &str = "http request 2";
 
 /// Decides which requests are the same: [`SingleflightLayer::key`](super::SingleflightLayer::key).
 ///
@@ -87,7 +71,10 @@ impl KeyExtractor for Target {
 #[must_use]
 pub struct RequestKey<'a> {
     head: &'a Parts,
+    /// As the client sent it.
     uri: &'a Uri,
+    /// As the handler sees it, if that is not the same.
+    rewritten: Option<&'a Uri>,
     parts: KeyBuilder,
     broken: bool,
 }
@@ -123,14 +110,22 @@ impl<'a> RequestKey<'a> {
     fn target(head: &'a Parts, scheme: &str, authority: &str) -> Self {
         let uri = original(head);
         let parts = Key::builder(DOMAIN).part(head.method.as_str()).part(scheme).part(authority).part(uri.path());
-        let key = Self { head, uri, parts, broken: false };
-        let forwarded = FORWARDED.into_iter().filter(|&name| head.headers.contains_key(name));
-        forwarded.fold(key, Self::header)
+        // What another middleware made of the target counts too: it may have put more into it than the client did.
+        let rewritten = (head.uri != *uri).then_some(&head.uri);
+        let key = Self { head, uri, rewritten, parts, broken: false };
+        let key = key.group("rewritten", "", rewritten.into_iter().map(|uri| uri.path().as_bytes()));
+        let mut forwarded: Vec<_> = head.headers.keys().map(HeaderName::as_str).filter(|name| forwards(name)).collect();
+        forwarded.sort_unstable();
+        forwarded.into_iter().fold(key, Self::header)
+    }
+
+    fn uris(&self) -> impl Iterator<Item = &'a Uri> + use<'a> {
+        [self.uri].into_iter().chain(self.rewritten)
     }
 
     fn whole_query(self) -> Self {
-        let query = self.uri.query();
-        self.group("query", "", query.map(str::as_bytes).into_iter())
+        let uris = self.uris();
+        uris.fold(self, |key, uri| key.group("query", "", uri.query().map(str::as_bytes).into_iter()))
     }
 
     /// Adds all lines of a header field, as they came. A field that is absent differs from one that is empty.
@@ -149,12 +144,15 @@ impl<'a> RequestKey<'a> {
     ///
     /// The name is compared after decoding, as a handler does: `%70age=2` is a `page`.
     pub fn query(self, name: &str) -> Self {
-        let pairs = self.uri.query().unwrap_or_default().split('&');
-        let values = pairs.filter_map(|pair| {
-            let (given, value) = pair.split_at(pair.find('=').unwrap_or(pair.len()));
-            decoded(given.as_bytes()).eq(name.bytes()).then_some(value.as_bytes())
-        });
-        self.group("parameter", name, values)
+        let uris = self.uris();
+        uris.fold(self, |key, uri| {
+            let pairs = uri.query().unwrap_or_default().split('&');
+            let values = pairs.filter_map(|pair| {
+                let (given, value) = pair.split_at(pair.find('=').unwrap_or(pair.len()));
+                decoded(given.as_bytes()).eq(name.bytes()).then_some(value.as_bytes())
+            });
+            key.group("parameter", name, values)
+        })
     }
 
     /// Adds anything, such as the application's name or what an earlier layer left in the extensions.
@@ -174,6 +172,25 @@ impl<'a> RequestKey<'a> {
         self.parts = values.fold(start, |parts, value| parts.part([1]).part(value)).part([0]);
         self
     }
+}
+
+/// Whether a proxy tells in the field `name` what the client asked for. Handlers put that into links and redirects. Who
+/// asked, and through which addresses, is another matter.
+fn forwards(name: &str) -> bool {
+    let named = matches!(
+        name,
+        "forwarded"
+            | "front-end-https"
+            | "x-envoy-original-path"
+            | "x-host"
+            | "x-http-host-override"
+            | "x-original-host"
+            | "x-original-method"
+            | "x-replaced-path"
+            | "x-scheme"
+            | "x-url-scheme"
+    );
+    named || (name.starts_with("x-forwarded-") && name != "x-forwarded-for")
 }
 
 /// The URI as the client sent it: routers strip prefixes from the one in the head.
@@ -279,10 +296,31 @@ mod tests {
     #[test]
     fn forwarded_fields_are_part_of_it() {
         let plain = key("http://a.test/", &[]);
-        for name in FORWARDED {
+        let names = [
+            "Forwarded",
+            "X-Forwarded-Host",
+            "X-Forwarded-Port",
+            "X-Forwarded-Prefix",
+            "X-Forwarded-Proto",
+            "X-Forwarded-Scheme",
+            "X-Forwarded-Server",
+            "X-Forwarded-Ssl",
+            "X-Forwarded-Uri",
+            "Front-End-Https",
+            "X-Envoy-Original-Path",
+            "X-Host",
+            "X-HTTP-Host-Override",
+            "X-Original-Host",
+            "X-Scheme",
+            "X-Url-Scheme",
+        ];
+        for name in names {
             assert_ne!(key("http://a.test/", &[(name, "evil.test")]), plain, "{name}");
             assert_ne!(key("http://a.test/", &[(name, "")]), plain, "{name}");
         }
+        let both = [("x-forwarded-host", "a"), ("x-forwarded-proto", "https")];
+        assert_eq!(key("http://a.test/", &both), key("http://a.test/", &[both[1], both[0]]), "in any order");
+        assert_eq!(key("http://a.test/", &[("x-forwarded-for", "1.2.3.4")]), plain);
         let twice = [("x-forwarded-host", "a"), ("x-forwarded-host", "b")];
         assert_ne!(key("http://a.test/", &twice), key("http://a.test/", &[("x-forwarded-host", "a, b")]));
         assert_ne!(

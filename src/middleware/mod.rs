@@ -93,6 +93,7 @@ mod fields;
 #[expect(clippy::disallowed_methods, reason = "scattering is jittered")]
 mod flight;
 mod future;
+mod identity;
 mod key;
 mod layer;
 mod outcome;

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CON
 use http_body::Body;
 use serde::{Deserialize, Serialize};
 
-use super::{body::ResponseBody, fields::names};
+use super::{body::ResponseBody, fields::names, share::guarded};
 use crate::codec::{Codec, CodecError};
 
 const VERSION: u8 = 1;
@@ -37,10 +37,8 @@ struct Head {
 impl Stored {
     /// The part of a response that is not about one connection or one request.
     pub(super) fn new(head: &Parts, fresh: Duration, body: Bytes, trailers: Option<HeaderMap>) -> Self {
-        let mut headers = HeaderMap::with_capacity(head.headers.len());
-        // Copied rather than removed from a copy: removal changes the order of what stays.
-        let kept = head.headers.iter().filter(|(name, _)| !of_one_exchange(name, &head.headers));
-        headers.extend(kept.map(|(name, line)| (name.clone(), line.clone())));
+        let headers = for_everybody(&head.headers);
+        let trailers = trailers.as_ref().map(for_everybody);
         Self { head: Arc::new(Head { status: head.status, fresh, headers, trailers }), body }
     }
 
@@ -58,6 +56,14 @@ impl Stored {
     }
 }
 
+fn for_everybody(fields: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::with_capacity(fields.keys_len());
+    // Copied rather than removed from a copy: removal changes the order of what stays.
+    let lines = fields.iter().filter(|(name, _)| !of_one_exchange(name, fields));
+    kept.extend(lines.map(|(name, line)| (name.clone(), line.clone())));
+    kept
+}
+
 /// Whether a field speaks of one connection, or of the one request that was answered.
 fn of_one_exchange(name: &HeaderName, headers: &HeaderMap) -> bool {
     let name = name.as_str();
@@ -67,6 +73,7 @@ fn of_one_exchange(name: &HeaderName, headers: &HeaderMap) -> bool {
         "server-timing"
             | "traceparent"
             | "tracestate"
+            | "set-cookie"
             | "traceresponse"
             | "x-amzn-trace-id"
             | "x-cloud-trace-context"
@@ -127,6 +134,9 @@ impl Codec<Stored> for Binary {
             headers: map(wire.headers)?,
             trailers: wire.trailers.map(map).transpose()?,
         };
+        if guarded(head.status, &head.headers) {
+            return Err("the record holds a response that nobody else may see".into());
+        }
         Ok(Stored { head: Arc::new(head), body: payload.slice_ref(body) })
     }
 }

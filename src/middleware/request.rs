@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Method, Request};
 use http_body::Body;
 
-use super::{fields::line_names, outcome::Why};
+use super::{fields::line_names, identity::says_who_asks, outcome::Why};
 
 /// Why `request` must not share anything, if so.
 pub(super) fn bypass<B: Body>(request: &Request<B>) -> Option<Why> {
@@ -18,7 +18,6 @@ pub(super) fn bypass<B: Body>(request: &Request<B>) -> Option<Why> {
 
 fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
     let (why, refused) = match name.as_str() {
-        "authorization" | "cookie" | "proxy-authorization" | "x-api-key" => (Why::Identity, true),
         "cache-control" => (Why::NoStore, line_names(line, "no-store")),
         "x-http-method-override" | "x-http-method" | "x-method-override" => (Why::Override, true),
         "x-original-url" | "x-original-uri" | "x-rewrite-url" => (Why::Override, true),
@@ -30,7 +29,7 @@ fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
         "expect" => (Why::Expect, true),
         "transfer-encoding" => (Why::Content, true),
         "content-length" => (Why::Content, line.as_bytes() != b"0"),
-        _ => return None,
+        name => (Why::Identity, says_who_asks(name)),
     };
     refused.then_some(why)
 }
@@ -80,6 +79,16 @@ mod tests {
             ("Cookie", "a=b", Why::Identity),
             ("Proxy-Authorization", "Basic x", Why::Identity),
             ("X-Api-Key", "x", Why::Identity),
+            ("X-Forwarded-Client-Cert", "Hash=1", Why::Identity),
+            ("X-Forwarded-User", "alice", Why::Identity),
+            ("X-Forwarded-Email", "alice@a.test", Why::Identity),
+            ("Remote-User", "alice", Why::Identity),
+            ("X-Auth-Request-User", "alice", Why::Identity),
+            ("X-Amzn-Oidc-Identity", "alice", Why::Identity),
+            ("X-Goog-Iap-Jwt-Assertion", "x", Why::Identity),
+            ("Cf-Access-Jwt-Assertion", "x", Why::Identity),
+            ("X-Ms-Client-Principal", "x", Why::Identity),
+            ("Tailscale-User-Login", "alice", Why::Identity),
             ("Cache-Control", "no-store", Why::NoStore),
             ("cache-control", "max-age=0, No-Store", Why::NoStore),
             ("X-HTTP-Method-Override", "DELETE", Why::Override),

@@ -3,14 +3,15 @@
 use std::{fmt, time::Duration};
 
 use http::{
-    StatusCode,
+    HeaderMap, StatusCode,
     header::{
-        ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, VARY,
+        ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPIRES,
+        SET_COOKIE, TRANSFER_ENCODING, VARY,
     },
     response::Parts,
 };
 
-use super::fields::{elements, names};
+use super::fields::{digits, elements, names};
 
 /// A missing page is not remembered longer than this, nor longer than a tenth of the result TTL.
 const NEGATIVE: Duration = Duration::from_secs(5);
@@ -103,7 +104,7 @@ pub(super) struct Verdict {
 /// The one gate: whether the response with this head may serve other requests, asked before its body is read.
 pub(super) fn shareable(head: &Parts, usual: Lifetimes, policy: &dyn SharePolicy) -> Verdict {
     let class = Class::of(head.status);
-    let asked = if guarded(head) { Share::No } else { policy.share(head) };
+    let asked = if guarded(head.status, &head.headers) { Share::No } else { policy.share(head) };
     Verdict {
         shared: lifetimes(head, class, usual, asked),
         passing: asked == Share::WaitersOnly || class == Class::Refusal,
@@ -139,18 +140,20 @@ impl Class {
     }
 }
 
-/// What nobody else may see, whatever a policy says.
-fn guarded(head: &Parts) -> bool {
-    let headers = &head.headers;
-    let personal = matches!(head.status.as_u16(), 100..=199 | 206 | 304 | 401 | 403 | 407)
+/// What nobody else may see, whatever a policy says. Asked again of what comes out of the store: a replica with other
+/// rules, or nobody of ours, may have put it there.
+pub(super) fn guarded(status: StatusCode, headers: &HeaderMap) -> bool {
+    let personal = matches!(status.as_u16(), 100..=199 | 206 | 304 | 401 | 403 | 407)
         || headers.contains_key(SET_COOKIE)
         || ["no-store", "private", "no-cache"].iter().any(|name| names(headers, CACHE_CONTROL, name));
     // A field that depends on the request without saying so in `Vary` is taken as if it did.
     let varies = headers.get_all(VARY).iter().any(|line| elements(line).any(|(name, _)| !name.is_empty()))
         || headers.contains_key(CONTENT_ENCODING)
         || headers.get_all(ACCESS_CONTROL_ALLOW_ORIGIN).iter().any(|line| line != "*");
+    // A body in a coding that belongs to the connection, whose name does not go into a copy.
+    let coded = headers.get_all(TRANSFER_ENCODING).iter().any(|line| !line.as_bytes().eq_ignore_ascii_case(b"chunked"));
     let endless = ["text/event-stream", "multipart/x-mixed-replace"];
-    personal || varies || endless.iter().any(|media_type| names(headers, CONTENT_TYPE, media_type))
+    personal || varies || coded || endless.iter().any(|media_type| names(headers, CONTENT_TYPE, media_type))
 }
 
 fn lifetimes(head: &Parts, class: Class, usual: Lifetimes, asked: Share) -> Option<Lifetimes> {
@@ -184,21 +187,32 @@ impl Declared {
                 _ => {}
             }
         }
-        Self { fresh: shared.or(private).unwrap_or(Duration::MAX), revalidate: revalidate || shared.is_some() }
+        let fresh = match shared.or(private) {
+            Some(life) => life.saturating_sub(Duration::from_secs(age(&head.headers))),
+            // A date would have to be held against a clock: such a response is kept for nobody.
+            None if head.headers.contains_key(EXPIRES) => Duration::ZERO,
+            None => Duration::MAX,
+        };
+        Self { fresh, revalidate: revalidate || shared.is_some() }
     }
 }
 
 /// The shorter of what was said so far and of `seconds`; what cannot be read is over at once.
 fn shortest(so_far: Option<Duration>, seconds: &[u8]) -> Option<Duration> {
-    let seconds = std::str::from_utf8(seconds).ok().and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let seconds = digits(seconds).unwrap_or(0);
     Some(so_far.unwrap_or(Duration::MAX).min(Duration::from_secs(seconds)))
+}
+
+/// For how many seconds the response had been stored elsewhere before it came here.
+pub(super) fn age(headers: &HeaderMap) -> u64 {
+    headers.get(AGE).and_then(|age| digits(age.as_bytes())).unwrap_or(0)
 }
 
 /// The length of the body, if the head tells one; an error if it tells several.
 pub(super) fn declared_length(head: &Parts) -> Result<Option<u64>, Inconsistent> {
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else { return Ok(None) };
-    let length = length.to_str().ok().and_then(|digits| digits.parse().ok());
+    let length = digits(length.as_bytes());
     if lengths.next().is_some() || length.is_none() { Err(Inconsistent) } else { Ok(length) }
 }
 
@@ -240,8 +254,7 @@ mod tests {
             let expected = match status {
                 200 | 203 | 204 | 300 | 301 | 308 => Some(USUAL),
                 404 | 405 | 410 | 414 | 501 => kept(secs(2), Duration::ZERO),
-                401 | 403 | 407 => None,
-                400..=599 => WAITERS,
+                500..=599 => WAITERS,
                 _ => None,
             };
             assert_eq!(shared(status, &[], Share::Default), expected, "{status}");
@@ -281,6 +294,7 @@ mod tests {
             ("Content-Encoding", "gzip"),
             ("Access-Control-Allow-Origin", "https://a.test"),
             ("Access-Control-Allow-Origin", "null"),
+            ("Transfer-Encoding", "gzip, chunked"),
             ("Content-Type", "text/event-stream"),
             ("Content-Type", "Text/Event-Stream; charset=utf-8"),
             ("Content-Type", "multipart/x-mixed-replace; boundary=x"),
@@ -329,10 +343,30 @@ mod tests {
             ("max-age=0, s-maxage=7", kept(secs(7), Duration::ZERO)),
             ("Must-Revalidate", kept(secs(20), Duration::ZERO)),
             ("proxy-revalidate", kept(secs(20), Duration::ZERO)),
+            ("max-age=+5", WAITERS),
         ];
         for (line, expected) in table {
             assert_eq!(shared(200, &[("cache-control", line)], Share::Default), expected, "{line}");
         }
+        let aged = [("cache-control", "max-age=15"), ("age", "10")];
+        assert_eq!(shared(200, &aged, Share::Default), kept(secs(5), secs(3)));
+        assert_eq!(shared(200, &[("expires", "0")], Share::Default), WAITERS);
+        assert_eq!(
+            shared(200, &[("expires", "0"), ("cache-control", "max-age=5")], Share::Default),
+            kept(secs(5), secs(3))
+        );
+    }
+
+    #[test]
+    fn who_waits_for_what_speaks_of_one_request() {
+        let verdict = |status, share| shareable(&head(status, &[]), USUAL, &share_fn(move |_| share));
+        for status in [400, 406, 408, 413, 429, 431] {
+            assert!(verdict(status, Share::Default).once, "{status}");
+            let admitted = verdict(status, Share::WaitersOnly);
+            assert!(admitted.shared == WAITERS && admitted.passing, "{status}");
+        }
+        assert!(!verdict(302, Share::Default).once && !verdict(403, Share::Default).shared.is_some());
+        assert!(!verdict(200, Share::Default).passing && verdict(200, Share::WaitersOnly).passing);
     }
 
     #[test]

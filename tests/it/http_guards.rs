@@ -159,14 +159,26 @@ async fn a_burst_on_what_cannot_be_shared_takes_two_rounds_and_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_is_kept_for_nobody() {
-    let calls = Calls::default();
-    let [app, _] = fleet(&calls, |request, _| match request.headers().get("x-huge") {
+async fn a_refusal_of_one_request_reaches_no_other() {
+    let refused = |request: &Request, _| match request.headers().get("x-huge") {
         Some(_) => StatusCode::BAD_REQUEST,
         None => StatusCode::OK,
-    });
-    assert_eq!(send(&app, get_with(URI, "x-huge", "...")).await.status(), StatusCode::BAD_REQUEST);
-    assert_eq!(send(&app, get(URI)).await.status(), StatusCode::OK);
+    };
+    let fleet = fleet(&Calls::default(), refused);
+    let requests = || vec![get_with(URI, "x-huge", "..."), get(URI), get(URI)];
+    each(&fleet, requests, async |at, response| {
+        assert!(at == 0 || response.status() == StatusCode::OK);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_cannot_be_shared_holds_nobody_up() {
+    let calls = Calls::default();
+    let [app, _] = fleet(&calls, |_, _| (StatusCode::SERVICE_UNAVAILABLE, [("cache-control", "no-store")]));
+    let start = tokio::time::Instant::now();
+    together((0..50).map(|_| (app.clone(), get(URI)))).await;
+    assert_eq!((start.elapsed().as_secs(), calls.count()), (2, 50), "one, and then all that waited");
 }
 
 #[tokio::test(start_paused = true)]
@@ -245,18 +257,26 @@ async fn a_body_that_breaks_off_is_nobody_elses() {
 async fn a_crafted_record_is_a_miss() {
     let (head, ()) = http::Request::get(URI).body(()).unwrap().into_parts();
     let key = RequestKey::new(&head).unwrap().finish().unwrap();
-    let payloads: [&'static [u8]; 5] =
-        [b"", b"\x02", b"\x01\xff\xff\xff\xff", b"\x01\0\0\0\x06\xc8\x01\0\0\xff\xff", b"<html>"];
-    for payload in payloads {
-        let memory = Memory::new();
-        let record = Record {
-            lifetimes: Lifetimes { fresh: secs(60), stale: secs(60), keep: secs(120) },
-            cost: secs(1),
-            payload: Bytes::from_static(payload),
-        };
-        memory.put(&key, record).await.unwrap();
-        let app = app(&SingleflightLayer::new(memory), &Calls::default(), |_, _| "fine");
-        assert_eq!(text(send(&app, get(URI)).await).await, "fine");
+    let memory = Memory::new();
+    let app = app(&SingleflightLayer::new(memory.clone()).result_ttl(secs(60)), &Calls::default(), |_, _| "fine");
+    assert_eq!(outcome(&send(&app, get(URI)).await), Outcome::Led);
+    let ours = memory.get(&key).await.unwrap().expect("it is stored under this key").payload;
+
+    let payloads: [&[u8]; 6] = [
+        b"",
+        b"\x02",
+        b"\x01\xff\xff\xff\xff",
+        b"\x01\0\0\0\x06\xc8\x01\0\0\xff\xff",
+        b"<html>",
+        &ours[..ours.len() - 1],
+    ];
+    let crafted = payloads.into_iter().map(|payload| (Bytes::copy_from_slice(payload), false));
+    for (payload, usable) in crafted.chain([(ours.clone(), true)]) {
+        let lifetimes = Lifetimes { fresh: secs(60), stale: secs(60), keep: secs(120) };
+        memory.put(&key, Record { lifetimes, cost: secs(1), payload }).await.unwrap();
+        let response = send(&app, get(URI)).await;
+        assert_eq!(matches!(outcome(&response), Outcome::Hit { .. }), usable);
+        assert_eq!(text(response).await, "fine");
     }
 }
 

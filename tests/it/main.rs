@@ -8,5 +8,6 @@ mod http_flight;
 mod http_guards;
 mod http_support;
 mod http_tower;
+mod http_wire;
 #[cfg(feature = "contract")]
 mod memory;

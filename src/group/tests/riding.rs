@@ -1,9 +1,6 @@
 //! A flight that only reads rides on its caller, and never holds up another one.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    task::{Context, Poll, Waker},
-};
+use std::task::{Context, Poll, Waker};
 
 use tokio::{
     runtime::{Builder, Runtime},

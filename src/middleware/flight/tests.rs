@@ -11,6 +11,7 @@ use std::{
 use http::StatusCode;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
 use tower::service_fn;
 
 use super::*;
@@ -95,6 +96,15 @@ async fn a_shared_response_goes_to_everybody() {
     assert_eq!(got(response).await, "hello");
 }
 
+#[tokio::test(start_paused = true)]
+async fn frames_without_data_do_not_pile_up_nor_hold_the_thread() {
+    let mut empty = Stream::of(["1234"], Then::Hangs);
+    empty.0.extend((0..1_000_000).map(|_| Frame::data(Bytes::new())));
+    let (own, done) = led(Method::GET, Response::new(empty)).await;
+    assert!(scatters(&done), "{done:?}");
+    assert_eq!(own.into_body().frame().await.unwrap().unwrap().into_data().unwrap(), "1234");
+}
+
 #[tokio::test]
 async fn trailers_are_part_of_it() {
     let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("7"))]);
@@ -116,12 +126,14 @@ async fn an_unshareable_response_is_handed_on_at_its_head() {
     assert!(scatters(&done), "{done:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_is_declared_too_long_is_not_read() {
+    let start = Instant::now();
     let mut declared = Response::new(Stream::of([], Then::Hangs));
     declared.headers_mut().insert("content-length", HeaderValue::from_static("9"));
     let (_, done) = led(Method::GET, declared).await;
     assert!(scatters(&done), "{done:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
 
     let (own, done) = led(Method::GET, Response::new(Full::from("123456789"))).await;
     assert!(scatters(&done), "{done:?}");
@@ -129,10 +141,12 @@ async fn a_body_that_is_declared_too_long_is_not_read() {
     assert_eq!(got(own).await, "123456789");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_that_turns_out_too_long_is_handed_on_whole() {
+    let start = Instant::now();
     let (own, done) = led(Method::GET, Response::new(Stream::of(["1234", "56789", "0"], Then::Hangs))).await;
     assert!(scatters(&done), "{done:?}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
     let mut body = own.into_body();
     for expected in ["1234", "56789", "0"] {
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), expected);
@@ -141,8 +155,10 @@ async fn a_body_that_turns_out_too_long_is_handed_on_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_nobody_can_wait_for_is_handed_on() {
+    let start = Instant::now();
     let (own, done) = led(Method::GET, Response::new(Stream::of(["1234"], Then::Hangs))).await;
     assert!(scatters(&done), "{done:?}");
+    assert_eq!(start.elapsed(), Duration::from_secs(10), "the wait timeout");
     assert_eq!(own.into_body().frame().await.unwrap().unwrap().into_data().unwrap(), "1234");
 }
 
@@ -160,6 +176,7 @@ async fn a_wrong_length_is_a_failure() {
         response.headers_mut().insert("content-length", HeaderValue::from_static(length));
         let (own, done) = led(Method::GET, response).await;
         assert!(matches!(done, Done::Failed(None)), "{done:?}");
+        assert_eq!(own.body().size_hint().exact(), None, "a server would believe it");
         assert_eq!(got(own).await, "12345");
     }
 }
@@ -194,12 +211,14 @@ async fn a_server_error_is_a_failure_that_those_who_wait_may_have() {
 }
 
 #[tokio::test]
-async fn a_server_error_that_nobody_else_may_see_is_still_a_failure() {
-    let mut response = Response::new(Full::from("oops"));
-    *response.status_mut() = StatusCode::BAD_GATEWAY;
-    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
-    let (_, done) = led(Method::GET, response).await;
-    assert!(matches!(done, Done::Failed(None)), "{done:?}");
+async fn what_speaks_of_one_request_lets_go_of_those_who_wait_and_no_more() {
+    for (status, line) in [(502, "no-store"), (400, "max-age=60"), (429, "max-age=60")] {
+        let mut response = Response::new(Full::from("oops"));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        response.headers_mut().insert("cache-control", HeaderValue::from_static(line));
+        let (_, done) = led(Method::GET, response).await;
+        assert!(matches!(done, Done::Unshareable(Duration::ZERO)), "{status}: {done:?}");
+    }
 }
 
 #[tokio::test]

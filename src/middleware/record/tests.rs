@@ -23,7 +23,8 @@ fn any_lines() -> impl Strategy<Value = Lines> {
 }
 
 fn any_stored() -> impl Strategy<Value = Stored> {
-    (100..1000_u16, any::<u64>(), any_lines(), option::of(any_lines()), vec(any::<u8>(), 0..64)).prop_map(
+    let status = prop_oneof![200..206_u16, 300..304_u16, 404..407_u16, 408..1000_u16];
+    (status, any::<u64>(), any_lines(), option::of(any_lines()), vec(any::<u8>(), 0..64)).prop_map(
         |(status, fresh_ms, headers, trailers, body)| stored(status, fresh_ms, &headers, trailers.as_ref(), &body),
     )
 }
@@ -79,6 +80,31 @@ fn another_version_is_no_record() {
 }
 
 #[test]
+fn what_nobody_else_may_see_is_no_record() {
+    let with = |status, name: &str, line: &str| {
+        let headers = vec![(name.to_owned(), line.as_bytes().to_vec())];
+        Binary.decode(Binary.encode(&stored(status, 0, &headers, None, b"")).unwrap())
+    };
+    assert!(with(200, "etag", "a").is_ok());
+    for status in [101, 206, 304, 401, 403, 407] {
+        assert!(with(status, "etag", "a").is_err(), "{status}");
+    }
+    for (name, line) in [("set-cookie", "a=b"), ("cache-control", "private"), ("vary", "cookie")] {
+        assert!(with(200, name, line).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_head_that_holds_more_than_a_head_is_no_record() {
+    let mut head =
+        postcard::to_stdvec(&Wire { status: 200, fresh_ms: 0, body: 0, headers: vec![], trailers: None }).unwrap();
+    let framed = |head: &[u8]| [&[VERSION][..], &(head.len() as u32).to_be_bytes(), head].concat();
+    assert!(Binary.decode(framed(&head).into()).is_ok());
+    head.push(0);
+    assert!(Binary.decode(framed(&head).into()).is_err());
+}
+
+#[test]
 fn huge_lengths_are_refused() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0x7f];
     let heads: [&[u8]; 3] = [
@@ -124,13 +150,20 @@ fn fields_of_one_exchange_are_not_shared() {
         .header("traceparent", "00-0-0-0")
         .header("tracestate", "a=b")
         .header("server-timing", "db;dur=5")
+        .header("upgrade", "h2c")
+        .header("traceresponse", "00-0-0-0")
+        .header("x-amzn-trace-id", "1")
+        .header("x-cloud-trace-context", "1")
+        .header("x-correlation-id", "1")
+        .header("x-trace-id", "1")
         .header("link", "</b>")
         .header("etag", "\"a\"")
         .header("trailer", "x-sum")
         .body(())
         .unwrap()
         .into_parts();
-    let stored = Stored::new(&head, Duration::ZERO, Bytes::new(), None);
+    let stored = Stored::new(&head, Duration::ZERO, Bytes::new(), Some(head.headers.clone()));
+    assert_eq!(stored.head.trailers.as_ref(), Some(&stored.head.headers), "in trailers as well");
     let kept: Vec<_> = stored.head.headers.iter().map(|(name, line)| (name.as_str(), line.to_str().unwrap())).collect();
     let expected = [
         ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -140,4 +173,21 @@ fn fields_of_one_exchange_are_not_shared() {
         ("trailer", "x-sum"),
     ];
     assert_eq!(kept, expected);
+}
+
+#[test]
+fn a_cookie_in_the_trailers_is_not_shared() {
+    let trailers = HeaderMap::from_iter([(http::header::SET_COOKIE, HeaderValue::from_static("a=b"))]);
+    let (head, ()) = Response::new(()).into_parts();
+    let stored = Stored::new(&head, Duration::ZERO, Bytes::new(), Some(trailers));
+    assert!(stored.head.trailers.as_ref().unwrap().is_empty());
+}
+
+#[test]
+fn as_many_lines_as_a_map_can_hold_are_stored() {
+    let (mut head, ()) = Response::new(()).into_parts();
+    for number in 0..30_000 {
+        head.headers.append("link", HeaderValue::from(number));
+    }
+    assert_eq!(Stored::new(&head, Duration::ZERO, Bytes::new(), None).head.headers.len(), 30_000);
 }

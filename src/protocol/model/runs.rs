@@ -74,8 +74,13 @@ pub(super) const SLOW: Setup = Setup { prompt: false, callers: PAIR, horizon: 4,
 
 pub(super) const OUTCOMES: Setup = Setup { outcomes: ALL, horizon: 4, ..CALM };
 
-pub(super) const REFRESHED: Setup =
-    Setup { lifetimes: CACHED, past: Past::Stale, outcomes: &[Outcome::Value, Outcome::Passing, FAILURE], horizon: 6, ..CALM };
+pub(super) const REFRESHED: Setup = Setup {
+    lifetimes: CACHED,
+    past: Past::Stale,
+    outcomes: &[Outcome::Value, Outcome::Passing, FAILURE],
+    horizon: 6,
+    ..CALM
+};
 
 pub(super) const DEAF: Setup = Setup { deaf: true, ..CALM };
 

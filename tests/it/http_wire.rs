@@ -1,0 +1,45 @@
+//! Behind a real server, on a connection that is kept alive.
+
+use axum::{Router, body::Body, response::IntoResponse};
+use bytes::Bytes;
+use http_body_util::channel::Channel;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tower_singleflight::{SingleflightLayer, backend::Memory};
+
+/// What a client reads that sends two requests at once, up to the end of the connection.
+async fn read(app: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let requests =
+        "GET /one HTTP/1.1\r\nhost: a.test\r\n\r\nGET /two HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";
+    client.write_all(requests.as_bytes()).await.unwrap();
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).await.unwrap();
+    server.abort();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_body_of_another_length_than_declared_never_runs_into_the_next_response() {
+    for length in ["4", "6"] {
+        let handler = move || async move {
+            let (mut sender, body) = Channel::<Bytes>::new(1);
+            sender.try_send(http_body::Frame::data(Bytes::from_static(b"12345"))).unwrap();
+            ([("content-length", length)], Body::new(body)).into_response()
+        };
+        let plain = Router::new().fallback(handler);
+        let layered = plain.clone().layer(SingleflightLayer::new(Memory::new()));
+        for text in [read(plain).await, read(layered).await] {
+            match length {
+                "4" => assert_eq!(text.matches("\r\n\r\n1234").count() + text.matches("12345").count(), 2, "{text}"),
+                // What is missing is never made up of what follows: the connection ends.
+                _ => assert!(text.matches("HTTP/1.1").count() <= 1, "{text}"),
+            }
+        }
+    }
+}
