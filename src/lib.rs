@@ -75,8 +75,9 @@
 //!
 //! # Features
 //!
-//! `redis` (default) adds [`backend::Redis`]; `json` (default) adds [`codec::Json`], with which [`Group::new`] stores;
-//! `full` is all of them. Features only add.
+//! `redis` (default) adds [`backend::Redis`]; `json` (default) adds [`codec::Json`], with which [`Group::new`] stores; `axum`
+//! reads the target of a request as it was before nested routers stripped prefixes; `contract` adds the
+//! [tests](backend::contract) that a backend of your own must pass; `full` is all of them. Features only add.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(

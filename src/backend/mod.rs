@@ -52,7 +52,9 @@ const BUDGET: Duration = Duration::from_millis(250);
 /// An implementation is a handle: cloning it is cheap, and all clones share one [`Locals`] (hence one table of
 /// flights in the air) and one inbox. Every operation is atomic and may be retried with the same arguments.
 ///
-/// Dropping a returned future must leave the handle usable; whether the operation took place is then unknown.
+/// Dropping a returned future must leave the handle usable; whether the operation took place is then unknown. Every future
+/// must end by itself, with an error if the store does not answer: only what a caller spends before its work is limited
+/// from outside, by [`budget`](Self::budget).
 pub trait Backend: Send + Sync + 'static {
     /// What the callers of this process share: the same value for every clone of the handle.
     fn locals(&self) -> &Locals;

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{Fence, Found};
 use crate::key::Digest;
 
-/// How many messages may wait for one flight. More are dropped: losing a message costs latency, never the outcome.
+/// How many messages may wait for one flight. More are dropped: losing a message costs latency.
 const BACKLOG: usize = 16;
 
 /// What a store tells those who take part in a flight.

@@ -145,7 +145,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         }
     }
 
-    /// The driver is gone without an answer, and so is the runtime it ran on.
+    /// The driver is gone without an answer: it panicked in a user's code, or its runtime was shut down.
     fn orphaned(seat: &Seat<T>) -> Answer<T> {
         match seat.withdraw() {
             Some(work) => Answer::Alone(work, Alone::Unavailable),

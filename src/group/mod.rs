@@ -187,7 +187,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// The result for `key`: from whoever runs the work now, from the store, or from `work`.
     ///
     /// Falls open: if the store is away, slow, or this caller has waited for [`wait_timeout`](Self::wait_timeout), the
-    /// work runs without coordination.
+    /// work runs without coordination. Work that asks for its own key waits for itself, until that timeout.
     ///
     /// # Errors
     ///
@@ -195,12 +195,14 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     ///
     /// # Panics
     ///
-    /// If this caller's own `work` panics, with its panic.
+    /// If this caller's own `work` panics, with its panic; without a tokio runtime, and if the one on which the work runs
+    /// is shut down.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: a caller that is dropped takes nothing from the others. Work that has started goes on for those who
-    /// wait, and for the store, for up to 60 s.
+    /// Cancel safe: a caller that is dropped takes nothing from the others. Work of a flight that has started goes on for
+    /// those who wait; with nobody left, for the store, for up to 60 s and while no more than 256 do so. Work that a caller
+    /// runs by itself ends with it.
     #[doc(alias = "Do")]
     pub async fn work<F, Fut, E>(&self, key: impl AsRef<[u8]>, work: F) -> Result<T, E>
     where
@@ -219,7 +221,8 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     ///
     /// # Panics
     ///
-    /// If this caller's own `work` panics, with its panic.
+    /// If this caller's own `work` panics, with its panic; without a tokio runtime, and if the one on which the work runs
+    /// is shut down.
     ///
     /// # Cancel safety
     ///
@@ -243,11 +246,13 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// # Errors
     ///
     /// [`Error::Work`] with the error of this caller's own `work`; [`Error::Refused`] if the store cannot be asked, this
-    /// caller has waited for too long, or a lease was lost while the work ran.
+    /// caller has waited for too long, the outcome cannot be shared, too many leaders died or failed in a row, or the lease
+    /// was lost while the work ran (which is also what is said of a value that cannot be encoded).
     ///
     /// # Panics
     ///
-    /// If this caller's own `work` panics, with its panic.
+    /// If this caller's own `work` panics, with its panic; without a tokio runtime, and if the one on which the work runs
+    /// is shut down.
     ///
     /// # Cancel safety
     ///

@@ -26,7 +26,8 @@
 //! `GET` and `HEAD`, each with flights of its own. The rest bypasses: it goes to the inner service as if the layer were
 //! not there. So do requests
 //!
-//! - that say who asks: `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key`;
+//! - that say who asks: `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key` and their kin, and what a proxy asserts
+//!   once it knows: `X-Forwarded-User`, `X-Forwarded-Client-Cert`, `X-Amzn-Oidc-Identity` and the like;
 //! - with content, or with `Expect`;
 //! - with `Cache-Control: no-store` (`no-cache`, `max-age` and `Pragma` are ignored: clients cannot force executions);
 //! - with `Range`, or with a condition such as `If-None-Match`;
@@ -41,22 +42,26 @@
 //! - `Cache-Control: no-store`, `private`, `no-cache`, with or without fields behind them;
 //! - `Set-Cookie`;
 //! - any `Vary`, nor what should have one: `Content-Encoding`, and `Access-Control-Allow-Origin` other than `*`;
-//! - 401, 403, 407, 206, 304, and statuses without a rule, such as 302, unless a [policy](SharePolicy) admits them;
+//! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) admits them, statuses without a rule, such as 302, and those
+//!   that speak of one request, such as 400 and 429;
 //! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
 //!   [`wait_timeout`](SingleflightLayer::wait_timeout);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
-//! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as its head is
-//! known, and for a [while](SingleflightLayer::scatter) the requests of that key go by themselves.
+//! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,
+//! which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests of that key go
+//! by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
 //!
 //! | status | for those who wait | kept |
 //! |---|---|---|
 //! | 200 203 204 300 301 308 | yes | the result TTL, or shorter if the response says so |
 //! | 404 405 410 414 501 | yes | a tenth of that, five seconds at most |
-//! | other 4xx | yes | no |
 //! | other 5xx | after one more try | no |
 //!
-//! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic.
+//! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic, and a
+//! body that breaks off.
+//!
+//! The client whose request led gets its response once the body is complete, or turns out not to be shared.
 //!
 //! A shared copy lacks the fields of one connection (`Connection` and what it names, `Proxy-*`, ...) and of one request
 //! (`X-Request-Id`, `Traceparent`, `Server-Timing`, ...). A stored one tells its `Age`. Trailers are shared as trailers.
@@ -72,6 +77,9 @@
 //! - Routers strip prefixes. Below axum's `nest`, `/a/x` and `/b/x` both look like `/x`, and would share a response: turn
 //!   on the feature `axum`, which reads the original URI, or tell them apart with [`RequestKey::part`].
 //!
+//! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend handle or
+//! its prefix: give services that trust different clients prefixes of their own.
+//!
 //! Requests to a TLS server over HTTP/1 and to a plain one look alike. Where one process is both, and answers them
 //! differently, tell them apart in the key.
 //!
@@ -83,6 +91,7 @@
 //!   it to be.
 //! - The shared work runs in a task of its own: a client that leaves takes nothing from the others. A panic in it is
 //!   resumed in the caller whose request it was.
+//! - A flight does not see the task-locals of its callers, nor the tracing span that was entered around them.
 //! - It needs a tokio runtime with time enabled.
 
 mod authority;

@@ -30,11 +30,12 @@ pub enum Outcome {
         /// Time since it was stored.
         age: Duration,
     },
-    /// The inner service ran for this request alone.
+    /// The inner service ran for this request without coordination: requests on this replica may have joined it, none on
+    /// others, and nothing was stored.
     Bypassed(Why),
 }
 
-/// Why the inner service ran for one request alone.
+/// Why the inner service ran for a request without coordination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
@@ -42,7 +43,7 @@ pub enum Why {
     Method,
     /// The request carries content.
     Content,
-    /// A field says who asks: `Authorization`, `Cookie`, `Proxy-Authorization` or `X-Api-Key`.
+    /// A field says who asks, such as `Authorization`, `Cookie` or `X-Forwarded-User`.
     Identity,
     /// The request says `Cache-Control: no-store`.
     NoStore,
