@@ -1,6 +1,7 @@
 //! What only the inside can see: the local table, and how often a caller is woken.
 
 mod hooked;
+mod leaving;
 mod limits;
 mod riding;
 
@@ -12,13 +13,14 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::Duration,
 };
 
 use tokio::{task::JoinSet, time::sleep};
 
 use super::*;
-use crate::backend::Memory;
+use crate::backend::{Backend, Memory};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -148,7 +150,7 @@ fn a_runtime_that_goes_away_sends_the_callers_of_others_off_by_themselves() {
     let (parked, park) = std::sync::mpsc::channel();
     let waits = stays.spawn(async move {
         let mut call = pin!(group.fly("key", || async { Ok::<_, Infallible>(8) }));
-        let first = poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
+        let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await;
         parked.send(first).unwrap();
         call.await
     });

@@ -1,9 +1,7 @@
 //! `Memory` with something done before its operations: to wait, to fail, never to answer.
 
 use super::*;
-use crate::backend::{
-    Backend, BackendError, Begin, Begun, Completed, Fence, Found, Locals, Owner, Reason, Record, Renewed,
-};
+use crate::backend::{BackendError, Begin, Begun, Completed, Fence, Found, Locals, Owner, Reason, Record, Renewed};
 
 pub(super) type Hook = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), BackendError>> + Send>> + Send + Sync>;
 
@@ -27,13 +25,14 @@ pub(super) fn takes(time: Duration) -> Hook {
 pub(super) struct Hooked {
     pub(super) memory: Memory,
     pub(super) begin: Hook,
+    pub(super) abort: Hook,
     /// With this, every record is known to be fresh.
     pub(super) recall: Option<Hook>,
 }
 
 impl Hooked {
     pub(super) fn new(memory: Memory) -> Self {
-        Self { memory, begin: takes(Duration::ZERO), recall: None }
+        Self { memory, begin: takes(Duration::ZERO), abort: takes(Duration::ZERO), recall: None }
     }
 }
 
@@ -64,6 +63,7 @@ impl Backend for Hooked {
     }
 
     async fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> Result<(), BackendError> {
+        (self.abort)().await?;
         self.memory.abort(key, owner, reason).await
     }
 

@@ -1,6 +1,6 @@
 //! A flight that only reads rides on its caller, and never holds up another one.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use tokio::{
     runtime::{Builder, Runtime},
@@ -45,6 +45,12 @@ async fn a_caller_that_is_not_polled_holds_up_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_leaves_takes_nothing_along() {
     let group = knowing().await;
+    let mut host = Box::pin(group.fly("key", || seven(MS)));
+    start(&mut host).await;
+    drop(host);
+    sleep(20 * MS).await;
+    assert_eq!(group.engine.table.len(), 0, "the flight ends by itself");
+
     let mut host = Box::pin(group.fly("key", || seven(MS)));
     start(&mut host).await;
     drop(host);
