@@ -59,7 +59,9 @@ fn field(name: &'static str) -> impl Fn(&Request) -> String + Clone {
 
 #[tokio::test(start_paused = true)]
 async fn users_never_see_each_others_responses() {
-    for name in ["authorization", "cookie", "proxy-authorization", "x-api-key"] {
+    let asserted =
+        ["x-forwarded-user", "x-forwarded-client-cert", "x-auth-request-email", "x-amzn-oidc-data", "remote-user"];
+    for name in ["authorization", "cookie", "proxy-authorization", "x-api-key"].into_iter().chain(asserted) {
         let requests = || vec![get_with(URI, name, "alice"), get_with(URI, name, "bob"), get(URI)];
         apart(field(name), requests).await;
     }
@@ -88,8 +90,57 @@ async fn a_forwarded_host_is_reflected_to_its_own_client() {
 
 #[tokio::test(start_paused = true)]
 async fn an_overridden_request_is_its_own() {
-    for name in ["x-http-method-override", "x-original-url", "x-rewrite-url"] {
+    for name in [
+        "x-http-method-override",
+        "x-http-method",
+        "x-method-override",
+        "x-original-url",
+        "x-original-uri",
+        "x-rewrite-url",
+    ] {
         apart(field(name), || vec![get_with(URI, name, "/admin"), get(URI)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_wants_no_sharing_or_no_response_of_the_usual_kind_is_its_own() {
+    let lines = [
+        ("cache-control", "no-store"),
+        ("accept", "text/event-stream"),
+        ("upgrade", "websocket"),
+        ("connection", "upgrade"),
+    ];
+    for (name, line) in lines {
+        apart(field(name), || vec![get_with(URI, name, line), get(URI)]).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stream_is_its_own_clients() {
+    let calls = Calls::default();
+    let fleet = fleet(&calls, |_, call| ([("content-type", "text/event-stream")], format!("data: {call}\n\n")));
+    each(&fleet, || vec![get(URI), get(URI)], async |_, response| assert!(!joined(&response))).await;
+    assert_eq!(calls.count(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_refresh_leaves_what_is_stored() {
+    for status in [400, 408, 429, 500] {
+        let calls = Calls::default();
+        let layer = SingleflightLayer::new(Memory::new()).result_ttl(secs(5)).warmup_window(secs(100));
+        let app = app(&layer, &calls, move |_, call| match call {
+            2 => Err(StatusCode::from_u16(status).unwrap()),
+            call => Ok(format!("call {call}")),
+        });
+        send(&app, get(URI)).await;
+        for _ in 0..2 {
+            sleep(secs(7)).await;
+            let stale = send(&app, get(URI)).await;
+            assert!(matches!(outcome(&stale), Outcome::Stale { .. }), "{status}");
+            assert_eq!(text(stale).await, "call 1", "{status}");
+        }
+        sleep(secs(2)).await;
+        assert_eq!(text(send(&app, get(URI)).await).await, "call 3", "{status}: the next refresh succeeds");
     }
 }
 
