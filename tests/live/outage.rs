@@ -191,7 +191,7 @@ async fn a_caller_is_told_that_it_was_by_itself() {
     server.kill();
     let job = Job::quick();
     let flown = answers(callers(&groups[0], 2, "key", &job)).await;
-    assert_eq!((flown[0].source, flown[1].source), (Source::Led, Source::JoinedHere));
+    assert_eq!((flown[0].source, flown[1].source), (Source::Alone(Alone::Unavailable), Source::JoinedHere));
     let refused = groups[0].try_work("key", || job.run()).await.unwrap_err();
     assert!(refused.to_string().contains(&Alone::Unavailable.to_string()), "{refused}");
 }
