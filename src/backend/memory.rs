@@ -24,6 +24,9 @@ use crate::{
 /// How many keys are remembered unless [`Memory::with_capacity`] says otherwise.
 const CAPACITY: usize = 65_536;
 
+/// So many entries are not worth a look.
+const FEW: usize = 64;
+
 /// How long the state of a key outlives its lease and its record.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -46,6 +49,8 @@ struct Store {
     origin: tokio::time::Instant,
     capacity: usize,
     entries: HashMap<Key, Entry>,
+    /// How many new keys may come before what has expired is looked for.
+    unswept: usize,
     replicas: HashMap<Inbox, Watches>,
     next_inbox: u32,
 }
@@ -70,6 +75,7 @@ impl Memory {
             origin: tokio::time::Instant::now(),
             capacity: capacity.get(),
             entries: HashMap::new(),
+            unswept: FEW,
             replicas: HashMap::new(),
             next_inbox: 0,
         };
@@ -102,6 +108,7 @@ impl Memory {
             let mut inbox = [0; 12];
             inbox[8..].copy_from_slice(&store.next_inbox.to_be_bytes());
             store.next_inbox += 1;
+            store.replicas.retain(|_, watches| watches.is_held());
             store.replicas.insert(Inbox(inbox), watches.clone());
             Inbox(inbox)
         };
@@ -133,8 +140,16 @@ impl Store {
     }
 
     fn entry(&mut self, key: &Key) -> &mut Entry {
-        if self.entries.len() >= self.capacity && !self.entries.contains_key(key) {
-            self.make_room();
+        if !self.entries.contains_key(key) {
+            // A look at every entry is paid for by as many inserts as are left of them: what has expired never outweighs
+            // what has not.
+            if self.unswept == 0 {
+                self.expire();
+            }
+            self.unswept -= 1;
+            if self.entries.len() >= self.capacity {
+                self.make_room();
+            }
         }
         self.entries.entry(key.clone()).or_default()
     }
@@ -161,6 +176,7 @@ impl Store {
             entry.slot.expire(now);
             !entry.slot.is_empty()
         });
+        self.unswept = self.entries.len().max(FEW);
     }
 
     fn tell(&self, key: &Key, told: Told, record: Option<&Found>) {

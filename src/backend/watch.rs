@@ -65,6 +65,11 @@ impl Watches {
         self.table().armed.keys().copied().collect()
     }
 
+    /// Whether anybody but the caller holds a handle.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,9 +1,10 @@
 //! `Memory` keeps the contract of backends.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use tokio::time::advance;
 use tower_singleflight::{
     Key,
     backend::{Backend, Lifetimes, Memory, Record},
@@ -29,6 +30,49 @@ async fn it_is_bounded() {
             assert!(memory.len() <= capacity);
             assert!(memory.get(&key).await.unwrap().is_some());
         }
+    }
+}
+
+fn key(number: u32) -> Key {
+    Key::builder("memory").part(number.to_be_bytes()).finish()
+}
+
+async fn put(memory: &Memory, number: u32, fresh: Duration, payload: Bytes) {
+    let lifetimes = Lifetimes { fresh, ..Lifetimes::default() };
+    memory.put(&key(number), Record { lifetimes, cost: Duration::ZERO, payload }).await.unwrap();
+}
+
+/// What there is no room for is what would have gone first.
+#[tokio::test(start_paused = true)]
+async fn what_expires_first_makes_room() {
+    let memory = Memory::with_capacity(NonZeroUsize::new(8).unwrap());
+    for number in 0..8 {
+        let minutes = u64::from((number * 5) % 8 + 1);
+        put(&memory, number, Duration::from_secs(60 * minutes), Bytes::new()).await;
+    }
+    put(&memory, 8, Duration::from_secs(1), Bytes::new()).await;
+    for number in 0..=8 {
+        assert_eq!(memory.get(&key(number)).await.unwrap().is_some(), number != 0, "{number}");
+    }
+}
+
+struct Counted(Arc<()>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"counted"
+    }
+}
+
+/// What has expired is let go long before there is no more room.
+#[tokio::test(start_paused = true)]
+async fn what_has_expired_is_not_held() {
+    let memory = Memory::new();
+    let held = Arc::new(());
+    for number in 0..10_000 {
+        put(&memory, number, Duration::from_millis(100), Bytes::from_owner(Counted(Arc::clone(&held)))).await;
+        advance(Duration::from_millis(1)).await;
+        assert!(Arc::strong_count(&held) <= 2 * 100 + 64 + 1, "{number}");
     }
 }
 
