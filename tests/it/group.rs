@@ -300,8 +300,12 @@ async fn a_flight_that_was_in_the_air_at_a_put_neither_stores_nor_serves_later_c
 
 #[tokio::test(start_paused = true)]
 async fn try_work_returns_once_the_result_has_landed() {
-    let (groups, counter) = (replicas(2), Counter::default());
+    let groups: Vec<_> = replicas(2).into_iter().map(|group| group.result_ttl(1000 * MS)).collect();
+    let counter = Counter::default();
     assert_eq!(groups[0].try_work("key", counter.work(MS)).await.unwrap(), 1);
+    // In the same instant, hence before anything that was still on its way.
+    assert_eq!(groups[1].peek("key").await.unwrap().map(|flown| flown.value), Some(1));
+    groups[1].forget("key").await.unwrap();
     assert!(matches!(groups[0].try_work("key", counter.failing(MS)).await, Err(Error::Work(2))));
 }
 
