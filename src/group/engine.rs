@@ -95,7 +95,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Self::strictly(options.strict, answer.unwrap_or_else(|_| Self::orphaned(&seat)))
     }
 
-    /// Stores a value and invalidates the flight in the air.
+    /// Stores a value and invalidates the flight in the air, and all that variants of the key have.
     pub(crate) async fn put(&self, key: &Key, record: Record) -> Result<(), BackendError> {
         self.backend.put(key, record).await?;
         self.outdate(key);
@@ -119,7 +119,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         })
     }
 
-    /// Deletes the value and invalidates the flight in the air.
+    /// Deletes the value and invalidates the flight in the air, variants of the key included.
     pub(crate) async fn forget(&self, key: &Key) -> Result<(), BackendError> {
         self.backend.invalidate(key).await?;
         self.outdate(key);
@@ -128,7 +128,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
 
     /// A flight without a lease is not known to the store, which therefore cannot tell it.
     fn outdate(&self, key: &Key) {
-        if let Some(cell) = self.table.get(key) {
+        for cell in self.table.family(key) {
             cell.update(|seats| {
                 let alone = seats.flight.is_uncoordinated();
                 ((), alone.then_some(Input::Notified(Notice::Invalidated)))

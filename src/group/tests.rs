@@ -1,6 +1,7 @@
 //! What only the inside can see: the local table, and how often a caller is woken.
 
 mod riding;
+mod variants;
 
 use std::{
     convert::Infallible,
