@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -51,6 +51,8 @@ struct Store {
     entries: HashMap<Key, Entry>,
     /// How many new keys may come before what has expired is looked for.
     unswept: usize,
+    /// The variants among the entries, by their primary.
+    families: HashMap<Key, HashSet<Key>>,
     replicas: HashMap<Inbox, Watches>,
     next_inbox: u32,
 }
@@ -76,6 +78,7 @@ impl Memory {
             capacity: capacity.get(),
             entries: HashMap::new(),
             unswept: FEW,
+            families: HashMap::new(),
             replicas: HashMap::new(),
             next_inbox: 0,
         };
@@ -151,7 +154,12 @@ impl Store {
                 self.make_room();
             }
         }
-        self.entries.entry(key.clone()).or_default()
+        self.entries.entry(key.clone()).or_insert_with_key(|key| {
+            if key.is_variant() {
+                self.families.entry(key.primary().clone()).or_default().insert(key.clone());
+            }
+            Entry::default()
+        })
     }
 
     /// Forgets what has expired, and if that is not enough, the eighth that expires first: looking at every entry is
@@ -168,6 +176,7 @@ impl Store {
         for (_, key) in &order[..excess] {
             self.entries.remove(key);
         }
+        self.forget_families();
     }
 
     fn expire(&mut self) {
@@ -177,6 +186,30 @@ impl Store {
             !entry.slot.is_empty()
         });
         self.unswept = self.entries.len().max(FEW);
+        self.forget_families();
+    }
+
+    fn forget_families(&mut self) {
+        let entries = &self.entries;
+        self.families.retain(|_, variants| {
+            variants.retain(|key| entries.contains_key(key));
+            !variants.is_empty()
+        });
+    }
+
+    fn invalidate(&mut self, key: &Key) {
+        let now = self.now();
+        if let Some(entry) = self.entries.get_mut(key) {
+            let told = entry.slot.invalidate(now, LINGER);
+            entry.payload = Bytes::new();
+            self.tell(key, told, None);
+        }
+    }
+
+    /// What was stored or begun before the primary went goes with it.
+    fn invalidate_variants(&mut self, primary: &Key) {
+        let variants = self.families.get(primary).cloned().unwrap_or_default();
+        variants.iter().for_each(|variant| self.invalidate(variant));
     }
 
     fn tell(&self, key: &Key, told: Told, record: Option<&Found>) {
@@ -218,7 +251,7 @@ impl Backend for Memory {
     }
 
     async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, BackendError> {
-        let watch = self.watches.arm(key.digest());
+        let watch = self.watches.arm(key);
         let Begin { owner, lease, followed } = begin;
         let begin = store::Begin { owner, inbox: self.inbox, lease, followed };
         let mut store = self.store();
@@ -273,12 +306,8 @@ impl Backend for Memory {
 
     async fn invalidate(&self, key: &Key) -> Result<(), BackendError> {
         let mut store = self.store();
-        let now = store.now();
-        if let Some(entry) = store.entries.get_mut(key) {
-            let told = entry.slot.invalidate(now, LINGER);
-            entry.payload = Bytes::new();
-            store.tell(key, told, None);
-        }
+        store.invalidate(key);
+        store.invalidate_variants(key);
         Ok(())
     }
 
@@ -289,6 +318,7 @@ impl Backend for Memory {
         let (_, told) = entry.slot.put(now, kept(record.lifetimes), LINGER);
         entry.hold(record);
         store.tell(key, told, None);
+        store.invalidate_variants(key);
         Ok(())
     }
 

@@ -55,6 +55,19 @@ const BUDGET: Duration = Duration::from_millis(250);
 /// Dropping a returned future must leave the handle usable; whether the operation took place is then unknown. Every future
 /// must end by itself, with an error if the store does not answer: only what a caller spends before its work is limited
 /// from outside, by [`budget`](Self::budget).
+///
+/// # Variants
+///
+/// A key may be a [variant](Key::variant) of another one, its primary. To all operations it is a key of its own, with its
+/// own record and flights, but for one thing: [`invalidate`](Self::invalidate) and [`put`](Self::put) of the primary
+/// invalidate all its variants in the same step, whether this handle has ever heard of them or not. Their records are
+/// gone, [`recall`](Self::recall) included; their flights can neither renew nor complete nor abort any more, and whoever
+/// leads or follows one is told [`Notice::Invalidated`]. The primary and the other variants do not notice what happens
+/// to a variant.
+///
+/// That may be done to each of them at once, as [`Memory`] does, or by a number that all variants share and that each of
+/// their operations compares fences with, as the Redis backend does: [the protocol](crate::docs::protocol) says why
+/// nobody can tell. A store that forgets which variants there are must forget what they hold.
 pub trait Backend: Send + Sync + 'static {
     /// What the callers of this process share: the same value for every clone of the handle.
     fn locals(&self) -> &Locals;
@@ -101,10 +114,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends a flight without a result. Does nothing unless `owner` leads.
     fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// Deletes the record; a flight in the air neither stores nor answers anyone who arrives later.
+    /// Deletes the record; a flight in the air neither stores nor answers anyone who arrives later. The same happens to all
+    /// variants of the key.
     fn invalidate(&self, key: &Key) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// Invalidates and stores in one step.
+    /// Invalidates, variants of the key included, and stores in one step.
     fn put(&self, key: &Key, record: Record) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// The stored record, if there is one, whatever its age.

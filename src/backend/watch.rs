@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{Fence, Found};
-use crate::key::Digest;
+use crate::key::{Digest, Key};
 
 /// How many messages may wait for one flight. More are dropped: losing a message costs latency.
 const BACKLOG: usize = 16;
@@ -30,7 +30,8 @@ pub enum Notice {
 /// The flights of one replica that wait for a message, by digest of their key.
 ///
 /// For implementors of [`Backend`](super::Backend): [`arm`](Self::arm) before the store is asked,
-/// [`notify`](Self::notify) when a message comes in. Cloning is cheap.
+/// [`notify`](Self::notify) when a message comes in, or [`notify_variants`](Self::notify_variants) when it concerns all
+/// variants of a key. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Watches(Arc<Mutex<Table>>);
 
@@ -38,26 +39,35 @@ pub struct Watches(Arc<Mutex<Table>>);
 struct Table {
     next: u64,
     armed: HashMap<Digest, Vec<(u64, mpsc::Sender<Notice>)>>,
+    /// The variants among them, by their primary: a message to all of them need not look at every key.
+    variants: HashMap<Digest, HashSet<Digest>>,
 }
 
 impl Watches {
     /// A watch that receives every message about `key` from now on.
-    pub fn arm(&self, key: Digest) -> Watch {
+    pub fn arm(&self, key: &Key) -> Watch {
+        let primary = key.is_variant().then(|| key.primary_digest());
+        let key = key.digest();
         let (tx, rx) = mpsc::channel(BACKLOG);
         let mut table = self.table();
         table.next += 1;
         let id = table.next;
         table.armed.entry(key).or_default().push((id, tx));
-        Watch { rx, key, id, watches: self.clone() }
+        if let Some(primary) = primary {
+            table.variants.entry(primary).or_default().insert(key);
+        }
+        Watch { rx, key, primary, id, watches: self.clone() }
     }
 
     /// Passes a message on to the flights of `key`.
     pub fn notify(&self, key: Digest, notice: &Notice) {
-        if let Some(armed) = self.table().armed.get(&key) {
-            for (_, tx) in armed {
-                let _ = tx.try_send(notice.clone());
-            }
-        }
+        self.table().notify(key, notice);
+    }
+
+    /// Passes a message on to the flights of all variants of `primary`; its own flights do not hear of it.
+    pub fn notify_variants(&self, primary: Digest, notice: &Notice) {
+        let table = self.table();
+        table.variants.get(&primary).into_iter().flatten().for_each(|key| table.notify(*key, notice));
     }
 
     /// The keys that somebody watches.
@@ -75,11 +85,36 @@ impl Watches {
     }
 }
 
+impl Table {
+    fn notify(&self, key: Digest, notice: &Notice) {
+        for (_, tx) in self.armed.get(&key).into_iter().flatten() {
+            let _ = tx.try_send(notice.clone());
+        }
+    }
+
+    fn disarm(&mut self, key: Digest, primary: Option<Digest>, id: u64) {
+        let Some(armed) = self.armed.get_mut(&key) else { return };
+        armed.retain(|(other, _)| *other != id);
+        if !armed.is_empty() {
+            return;
+        }
+        self.armed.remove(&key);
+        let Some(primary) = primary else { return };
+        if let Some(variants) = self.variants.get_mut(&primary) {
+            variants.remove(&key);
+            if variants.is_empty() {
+                self.variants.remove(&primary);
+            }
+        }
+    }
+}
+
 /// Receives what a store tells about one key, until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     rx: mpsc::Receiver<Notice>,
     key: Digest,
+    primary: Option<Digest>,
     id: u64,
     watches: Watches,
 }
@@ -106,12 +141,34 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut table = self.watches.table();
-        if let Some(armed) = table.armed.get_mut(&self.key) {
-            armed.retain(|(id, _)| *id != self.id);
-            if armed.is_empty() {
-                table.armed.remove(&self.key);
-            }
+        self.watches.table().disarm(self.key, self.primary, self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_to_variants_reaches_them_and_nobody_else() {
+        let watches = Watches::default();
+        let (page, other) = (Key::builder("page").finish(), Key::builder("other").finish());
+        let keys = [page.variant("a"), page.variant("a"), page.variant("b"), page.clone(), other.variant("a")];
+        let mut armed = keys.each_ref().map(|key| watches.arm(key));
+        watches.notify_variants(page.digest(), &Notice::Invalidated);
+        watches.notify(page.variant("b").digest(), &Notice::Retry);
+        for (watch, told) in armed.iter_mut().zip([1, 1, 2, 0, 0]) {
+            assert_eq!(watch.rx.len(), told);
         }
+        assert_eq!(armed[2].next().await, Notice::Invalidated);
+        assert_eq!(armed[2].next().await, Notice::Retry);
+        // One of two flights of a variant leaves: the other still hears.
+        let [first, mut second, others @ ..] = armed;
+        drop(first);
+        assert_eq!(second.next().await, Notice::Invalidated);
+        watches.notify_variants(page.digest(), &Notice::Invalidated);
+        assert_eq!(second.next().await, Notice::Invalidated);
+        drop((second, others));
+        assert!(watches.table().armed.is_empty() && watches.table().variants.is_empty());
     }
 }

@@ -98,7 +98,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Self::strictly(options.strict, answer.unwrap_or_else(|_| Self::orphaned(&seat)))
     }
 
-    /// Stores a value and invalidates the flight in the air.
+    /// Stores a value and invalidates the flight in the air, and all that variants of the key have.
     pub(crate) async fn put(&self, key: &Key, record: Record) -> Result<(), BackendError> {
         self.backend.put(key, record).await?;
         self.outdate(key);
@@ -122,7 +122,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         })
     }
 
-    /// Deletes the value and invalidates the flight in the air.
+    /// Deletes the value and invalidates the flight in the air, variants of the key included.
     pub(crate) async fn forget(&self, key: &Key) -> Result<(), BackendError> {
         self.backend.invalidate(key).await?;
         self.outdate(key);
@@ -132,7 +132,7 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     /// Whoever calls from now on gets nothing that is older than the invalidation. The message of the store comes too
     /// late for a caller who invalidates and then asks, and never to a flight without a lease, of which it knows nothing.
     fn outdate(&self, key: &Key) {
-        if let Some(cell) = self.table.get(key) {
+        for cell in self.table.family(key) {
             self.table.detach(&cell);
             cell.update(|_| ((), Some(Input::Notified(Notice::Invalidated))));
         }

@@ -49,8 +49,9 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    /// The variants of a key share its shard: whoever looks for them looks there alone.
     fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Cell<T>>>> {
-        let shard = self.hasher.hash_one(key) as usize % SHARDS;
+        let shard = self.hasher.hash_one(key.primary()) as usize % SHARDS;
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -79,9 +80,13 @@ impl<T> Table<T> {
         (Seat { cell, caller, answer }, opened)
     }
 
-    /// The flight of `key`, if there is one.
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Cell<T>>> {
-        self.shard(key).get(key).cloned()
+    /// The flights that end when `key` is invalidated: its own, and those of its variants.
+    pub(super) fn family(&self, key: &Key) -> Vec<Arc<Cell<T>>> {
+        let shard = self.shard(key);
+        if key.is_variant() {
+            return shard.get(key).cloned().into_iter().collect();
+        }
+        shard.values().filter(|cell| cell.key.primary() == key).cloned().collect()
     }
 
     /// Removes the cell if its flight is over; whether it was.

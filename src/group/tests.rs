@@ -4,6 +4,7 @@ mod hooked;
 mod leaving;
 mod limits;
 mod riding;
+mod variants;
 
 use std::{
     convert::Infallible,

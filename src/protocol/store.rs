@@ -1,7 +1,8 @@
 //! The store's side of the protocol as a pure value: one [`Slot`] is all that a store knows of one key.
 //!
 //! `backend::Memory` is this value behind a mutex; the Lua scripts of `backend::Redis` are the same transitions
-//! once more, and random histories hold the two together.
+//! once more, and random histories hold the two together. A variant of a key has a slot of its own; invalidating (or
+//! putting) the key invalidates the slots of all its variants as well.
 //!
 //! ```text
 //!              begin: Lead                     complete / abort
@@ -200,9 +201,6 @@ impl Slot {
                 }
                 if state.failures >= FAILURES {
                     return Begun::Poisoned;
-                }
-                if let Some(stale) = stale {
-                    return Begun::Stale(stale);
                 }
                 let left = lead.deadline.since(now);
                 state.waiting.insert(begin.inbox);

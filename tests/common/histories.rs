@@ -1,9 +1,13 @@
-//! Random histories of one key, run on the pure model and on backends, which must agree in every reply and message.
+//! Random histories of a key and two variants of it, run on the pure model and on backends, which must agree in every
+//! reply and message. The model invalidates the variants with their primary at once, however a backend does it.
 //!
 //! Durations are either far longer or far shorter than a run, so that outcomes do not depend on how fast it is. Fences
 //! are compared by the order in which they first appear, because each store has its own clock.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -22,12 +26,21 @@ use tower_singleflight::{
 /// Replicas that take part.
 pub const REPLICAS: usize = 3;
 
+/// A key and its variants.
+pub const KEYS: usize = 3;
+
+/// The primary among the keys.
+const PRIMARY: usize = 0;
+
 /// Attempts to lead; an attempt may come from several replicas, as if it had moved.
 const OWNERS: u8 = 4;
 
 const LONG: Duration = Duration::from_secs(3600);
 const LINGER: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An operation on one of the keys.
+pub type On = (usize, Op);
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -76,11 +89,19 @@ pub enum Told {
     Invalidated,
 }
 
-/// The reply to one operation and the messages that came of it, by replica.
-pub type Step = (Reply, Vec<(usize, Told)>);
+/// One replica's watch of one of the keys.
+type Place = (usize, usize);
+
+/// The reply to one operation and the messages that came of it.
+pub type Step = (Reply, Vec<(Place, Told)>);
+
+/// A key and its variants.
+pub fn family(primary: Key) -> [Key; KEYS] {
+    [primary.clone(), primary.variant("one"), primary.variant("two")]
+}
 
 /// Any history.
-pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Op>> {
+pub fn histories(longest: usize) -> impl Strategy<Value = Vec<On>> {
     let pick = || prop_oneof![1 => Just(Pick::None), 3 => Just(Pick::Last), 1 => any::<u8>().prop_map(Pick::Earlier)];
     let owner = || 0..OWNERS;
     let flag = any::<bool>;
@@ -95,7 +116,8 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Op>> {
         1 => (flag(), flag(), prop::bool::weighted(0.2)).prop_map(|(fresh, stale, large)| Op::Put { fresh, stale, large }),
         2 => (0..REPLICAS).prop_map(|replica| Op::Get { replica }),
     ];
-    prop::collection::vec(op, 1..longest)
+    let key = prop_oneof![1 => Just(PRIMARY), 2 => Just(1), 1 => Just(2)];
+    prop::collection::vec((key, op), 1..longest)
 }
 
 /// The fences of one run, in the order in which they appeared.
@@ -145,25 +167,36 @@ fn reason(kind: u8) -> Reason {
     }
 }
 
-/// What the model says.
-pub fn on_model(history: &[Op]) -> Vec<Step> {
-    let mut slot = Slot::default();
-    let mut fences = Fences::default();
+/// What the model says. When the variants of a key are invalidated with it, whoever leads or waits in their flights is
+/// told; if `by_replica`, so are all variants that a replica watches which took part in a flight of any of them.
+pub fn on_model(history: &[On], by_replica: bool) -> Vec<Step> {
+    let mut slots: [Slot; KEYS] = Default::default();
+    let mut fences: [Fences; KEYS] = Default::default();
     // Which operation wrote the record with this fence.
-    let mut writers = HashMap::new();
-    let mut watching = [false; REPLICAS];
+    let mut writers: [HashMap<Fence, u64>; KEYS] = Default::default();
+    let mut watching = HashSet::new();
+    // The replicas that took part in flights of variants since the primary was last invalidated.
+    let mut noted = HashSet::new();
     let inbox = |replica: usize| Inbox([u8::try_from(replica).unwrap(); 12]);
     let mut steps = Vec::new();
-    for (number, op) in (1..).zip(history) {
+    for (number, (at, op)) in (1..).zip(history) {
         // Far enough apart for every short duration to pass, far too little for a long one.
         let now = time::Instant::from_micros(number * 1000);
+        let (at, mut also) = (*at, Vec::new());
+        let (slot, fences, writers) = (&mut slots[at], &mut fences[at], &mut writers[at]);
         let (reply, told) = match *op {
             Op::Begin { owner: of, replica, long, followed } => {
                 let followed = fences.pick(followed);
                 let begin = store::Begin { owner: owner(of), inbox: inbox(replica), lease: lease(long), followed };
+                let again = slot.leader().is_some_and(|(leader, _)| leader == begin.owner);
                 let begun = slot.begin(now, begin, LINGER);
-                watching[replica] |= matches!(begun, store::Begun::Lead { .. } | store::Begun::Follow { .. });
-                let mut body = |seen| see(&mut fences, &writers, seen);
+                if matches!(begun, store::Begun::Lead { .. } | store::Begun::Follow { .. }) {
+                    watching.insert((replica, at));
+                    if at != PRIMARY && !again {
+                        noted.insert(replica);
+                    }
+                }
+                let mut body = |seen| see(fences, writers, seen);
                 let reply = match begun {
                     store::Begun::Hit(seen) => Reply::Hit(body(seen)),
                     store::Begun::Lead { fence, failures, stale } => {
@@ -194,22 +227,33 @@ pub fn on_model(history: &[Op]) -> Vec<Step> {
                 writers.insert(fence, number);
                 (Reply::Done, told)
             }
-            Op::Get { .. } => (Reply::Got(slot.get(now).map(|seen| see(&mut fences, &writers, seen))), vec![]),
+            Op::Get { .. } => (Reply::Got(slot.get(now).map(|seen| see(fences, writers, seen))), vec![]),
         };
-        let mut told: Vec<_> = told
-            .into_iter()
-            .map(|(inbox, notice)| {
-                let told = match notice {
-                    store::Notice::Landed(fence) => Told::Landed(fences.index(fence)),
-                    store::Notice::Retry => Told::Retry,
-                    store::Notice::Scatter(time) => Told::Scatter(time),
-                    store::Notice::Invalidated => Told::Invalidated,
-                };
-                (usize::from(inbox.0[0]), told)
-            })
-            .filter(|(replica, _)| watching[*replica])
-            .collect();
-        told.sort_by_key(|(replica, _)| *replica);
+        if at == PRIMARY && matches!(op, Op::Invalidate | Op::Put { .. }) {
+            for (variant, slot) in slots.iter_mut().enumerate().skip(1) {
+                let told = slot.invalidate(now, LINGER);
+                also.extend(told.into_iter().map(|(inbox, _)| (usize::from(inbox.0[0]), variant)));
+            }
+            let heard = watching.iter().filter(|(replica, key)| *key != PRIMARY && noted.contains(replica)).copied();
+            let heard: Vec<Place> = heard.collect();
+            assert!(also.iter().all(|place| heard.contains(place)), "whoever takes part is noted");
+            if by_replica {
+                also = heard;
+            }
+            noted.clear();
+        }
+        let told = told.into_iter().map(|(inbox, notice)| {
+            let told = match notice {
+                store::Notice::Landed(fence) => Told::Landed(fences.index(fence)),
+                store::Notice::Retry => Told::Retry,
+                store::Notice::Scatter(time) => Told::Scatter(time),
+                store::Notice::Invalidated => Told::Invalidated,
+            };
+            ((usize::from(inbox.0[0]), at), told)
+        });
+        let mut told: Vec<_> = told.filter(|(place, _)| watching.contains(place)).collect();
+        told.extend(also.into_iter().map(|place| (place, Told::Invalidated)));
+        told.sort_by_key(|(place, _)| *place);
         steps.push((reply, told));
     }
     steps
@@ -223,43 +267,46 @@ fn see(fences: &mut Fences, writers: &HashMap<Fence, u64>, seen: Seen) -> Body {
 /// waiting for its absence.
 pub const END: Duration = Duration::from_micros(424_242);
 
-/// What a backend says, given what the model expects. `end` sends [`Notice::Scatter`] with [`END`] to every replica, or
+/// What a backend says, given what the model expects. `end` sends [`Notice::Scatter`] with [`END`] to every watch, or
 /// returns false if the backend cannot be made to, because its messages arrive at once. `pass` lets a few microseconds
 /// pass on the clock of the store, unless every operation takes longer anyway.
 pub async fn on_backend<B: Backend>(
     replicas: &[B; REPLICAS],
-    key: &Key,
-    history: &[Op],
+    keys: &[Key; KEYS],
+    history: &[On],
     expected: &[Step],
     end: impl AsyncFn() -> bool,
     pass: impl AsyncFn(),
 ) -> Vec<Step> {
-    let mut fences = Fences::default();
-    let mut watches: [Option<Watch>; REPLICAS] = Default::default();
+    let mut fences: [Fences; KEYS] = Default::default();
+    let mut watches: HashMap<Place, Watch> = HashMap::new();
     let mut steps = Vec::new();
-    for (number, (op, (_, expected))) in (1_u64..).zip(history.iter().zip(expected)) {
+    for (number, ((at, op), (_, expected))) in (1_u64..).zip(history.iter().zip(expected)) {
         pass().await;
+        let key = &keys[*at];
         let record = |fresh, stale, large: bool| {
             let mut payload = number.to_be_bytes().to_vec();
             payload.resize(if large { 20_000 } else { 8 }, 0);
             Record { lifetimes: lifetimes(fresh, stale), cost: Duration::ZERO, payload: payload.into() }
         };
         let first = &replicas[0];
+        let all = &mut fences;
+        let fences = &mut all[*at];
         let reply = match *op {
             Op::Begin { owner: of, replica, long, followed } => {
                 let begin = Begin { owner: owner(of), lease: lease(long), followed: fences.pick(followed) };
                 match replicas[replica].begin(key, begin).await.unwrap() {
-                    Begun::Hit(found) => Reply::Hit(read(&mut fences, &found)),
+                    Begun::Hit(found) => Reply::Hit(read(fences, &found)),
                     Begun::Lead { fence, failures, stale, watch } => {
-                        watches[replica].get_or_insert(watch);
-                        let stale = stale.map(|found| read(&mut fences, &found));
+                        watches.entry((replica, *at)).or_insert(watch);
+                        let stale = stale.map(|found| read(fences, &found));
                         Reply::Lead(fences.index(fence), failures, stale)
                     }
                     Begun::Follow { fence, left, watch } => {
-                        watches[replica].get_or_insert(watch);
+                        watches.entry((replica, *at)).or_insert(watch);
                         Reply::Follow(fences.index(fence), left > LONG / 2)
                     }
-                    Begun::Stale(found) => Reply::Stale(read(&mut fences, &found)),
+                    Begun::Stale(found) => Reply::Stale(read(fences, &found)),
                     Begun::Scatter(_) => Reply::Scatter,
                     Begun::Poisoned => Reply::Poisoned,
                 }
@@ -282,18 +329,18 @@ pub async fn on_backend<B: Backend>(
                 Reply::Done
             }
             Op::Get { replica } => {
-                Reply::Got(replicas[replica].get(key).await.unwrap().map(|found| read(&mut fences, &found)))
+                Reply::Got(replicas[replica].get(key).await.unwrap().map(|found| read(fences, &found)))
             }
         };
         let mut told = Vec::new();
-        for (replica, _) in expected {
-            let watch = watches[*replica].as_mut().expect("the model knows who watches");
-            told.push((*replica, hear(&mut fences, watch).await));
+        for (place, _) in expected {
+            let watch = watches.get_mut(place).expect("the model knows who watches");
+            told.push((*place, hear(&mut all[place.1], watch).await));
         }
         steps.push((reply, told));
     }
     let sent = end().await;
-    for watch in watches.iter_mut().flatten() {
+    for watch in watches.values_mut() {
         let patience = if sent { PATIENCE } else { Duration::ZERO };
         let last = tokio::time::timeout(patience, watch.next()).await.ok();
         assert_eq!(last, sent.then_some(Notice::Scatter(END)), "a message too many");

@@ -10,7 +10,7 @@ use tower_singleflight::{
     backend::{Backend, Lifetimes, Memory, Record},
 };
 
-use crate::histories::{histories, on_backend, on_model};
+use crate::histories::{family, histories, on_backend, on_model};
 
 tower_singleflight::backend_contract_tests!(async || {
     let memory = Memory::new();
@@ -79,15 +79,15 @@ async fn what_has_expired_is_not_held() {
 proptest! {
     /// Whatever happens to a key, `Memory` does what the model does.
     #[test]
-    fn it_agrees_with_the_model(history in histories(60)) {
+    fn it_agrees_with_the_model(history in histories(80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let memory = Memory::new();
             let replicas = [memory.replica(), memory.replica(), memory];
-            let key = Key::builder("history").finish();
-            let expected = on_model(&history);
+            let keys = family(Key::builder("history").finish());
+            let expected = on_model(&history, false);
             let pass = async || tokio::time::sleep(Duration::from_millis(1)).await;
-            let seen = on_backend(&replicas, &key, &history, &expected, async || false, pass).await;
+            let seen = on_backend(&replicas, &keys, &history, &expected, async || false, pass).await;
             prop_assert_eq!(seen, expected);
             Ok(())
         })?;

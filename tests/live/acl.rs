@@ -27,7 +27,7 @@ async fn everything(url: &str) -> Result<(), tower_singleflight::backend::Backen
     let builder = || Redis::builder("shop").command_timeout(Duration::from_millis(500));
     let (a, b) = (builder().connect(url).await?, builder().connect(url).await?);
     for (number, size) in [(1, 10), (2, 20_000), (3, 100_000)] {
-        let key = key(&format!("rights {number}"));
+        let key = key(&format!("rights {number}")).variant("one");
         a.begin(&key, ask(1)).await?;
         let (fence, _leading) = lead(&a, &key, 1).await;
         b.begin(&key, ask(2)).await?;

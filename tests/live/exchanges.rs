@@ -105,10 +105,15 @@ fn path_key(path: &str) -> Key {
     Key::builder("path").part(path).finish()
 }
 
+/// The key of a path, of which the first segment may say that it is a variant.
+fn request_key(path: &str) -> Key {
+    if path.starts_with("/variant/") { path_key(path).variant("de") } else { path_key(path) }
+}
+
 /// A replica whose handler is the job.
 fn app(redis: Redis, job: &Job) -> Router {
     let layer = SingleflightLayer::new(redis).result_ttl(LONG).wait_timeout(LONG);
-    let layer = layer.key(key_fn(|head| Some(path_key(head.uri.path()))));
+    let layer = layer.key(key_fn(|head| Some(request_key(head.uri.path()))));
     let job = job.clone();
     let handler = service_fn(move |_: Request| {
         let job = job.clone();
@@ -139,8 +144,11 @@ async fn requests_cost_as_much_as_calls() {
             redises.push(Redis::connect(&proxies.last().unwrap().url(), APP).await.unwrap());
         }
         warm(&crate::support::fleet::group(redises[0].clone()), 0).await;
-        for (per_replica, size, following) in [(1, 0, 1), (10, 0, 1), (100, 0, 1), (10, 20_000, 2)] {
-            let path = format!("/{n}/{per_replica}/{size}");
+        let cases = [(1, 0, 1), (10, 0, 1), (100, 0, 1), (10, 20_000, 2)];
+        for (kind, (per_replica, size, following)) in
+            ["key", "variant"].into_iter().flat_map(|kind| cases.map(|case| (kind, case)))
+        {
+            let path = format!("/{kind}/{n}/{per_replica}/{size}");
             let job = Job::sized(size);
             let apps: Vec<_> = redises.iter().map(|redis| app(redis.clone(), &job)).collect();
             let all = |apps: &[Router]| -> Vec<_> {
@@ -150,10 +158,10 @@ async fn requests_cost_as_much_as_calls() {
             let mut sent = all(&apps[..1]);
             job.started(1).await;
             sent.extend(all(&apps[1..]));
-            parked(&server, &path_key(&path), n - 1).await;
+            parked(&server, &request_key(&path), n - 1).await;
             job.release();
             let responses = answers(sent).await;
-            landed(&server, &path_key(&path)).await;
+            landed(&server, &request_key(&path)).await;
             assert!(responses.iter().all(|(_, body)| *body == job.value(1)), "{responses:?}");
             assert_eq!(responses.iter().filter(|(outcome, _)| *outcome == Outcome::Led).count(), 1);
             assert_eq!((since(&before, &proxies), job.runs()), (bill(2, following, n), 1), "{path}");

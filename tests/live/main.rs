@@ -19,3 +19,4 @@ mod scripts;
 mod storage;
 mod strict;
 mod support;
+mod variants;

@@ -2,17 +2,22 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     time::Duration,
 };
 
 use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
 use tower_singleflight::{
     Key,
     backend::{Backend, Completed, Owner, Reason, Redis},
 };
 
 use crate::{
-    histories::{END, histories, on_backend, on_model},
+    histories::{END, family, histories, on_backend, on_model},
     support::{
         Proxy, Server,
         calls::{LONG, ask, hit, key, lead, record, until_ok},
@@ -29,23 +34,29 @@ fn they_agree_with_the_model() {
         let connect = async || Redis::connect(&server.url(), "history").await.unwrap();
         [connect().await, connect().await, connect().await]
     });
-    let mut run = 0_u32;
+    let (mut run, families) = (0_u32, Cell::new(0));
     let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) });
     let mut run = |history: Vec<_>| {
         run += 1;
-        let key = Key::builder("history").part(run.to_be_bytes()).finish();
-        let expected = on_model(&history);
+        let keys = family(Key::builder("history").part(run.to_be_bytes()).finish());
+        let expected = on_model(&history, true);
         let end = async || {
             let end = u64::try_from(END.as_micros()).unwrap();
-            server.publish_to_all("history", &forge::message(3, key.digest(), end, b"")).await;
+            for key in &keys {
+                server.publish_to_all("history", &forge::message(3, key.digest(), end, b"")).await;
+            }
             true
         };
-        let seen = runtime.block_on(on_backend(&replicas, &key, &history, &expected, end, async || {}));
+        let with =
+            history.iter().zip(&expected).filter(|(on, (_, told))| told.iter().any(|(place, _)| place.1 != on.0));
+        families.set(families.get() + with.count());
+        let seen = runtime.block_on(on_backend(&replicas, &keys, &history, &expected, end, async || {}));
         prop_assert_eq!(seen, expected);
         Ok(())
     };
     let run = RefCell::new(&mut run);
-    runner.run(&histories(40), |history| (run.borrow_mut())(history)).unwrap();
+    runner.run(&histories(60), |history| (run.borrow_mut())(history)).unwrap();
+    assert!(families.get() > 100, "primaries took flights of variants along {} times", families.get());
 }
 
 /// A cluster refuses a script whose keys lie in two slots, so passing there proves that none does. The names themselves
@@ -57,15 +68,61 @@ async fn none_touches_two_slots() {
     let redis = Redis::connect(&server.url(), "slots").await.unwrap();
     for part in ["", "{x}", "}{", "{}", "\0"] {
         let key = key(part);
+        let variants = ["", "{x}", "}{"].map(|value| key.variant(value));
         let mut slots = Vec::new();
-        for kind in ["r", "s", "t:0123"] {
-            slots.push(server.run::<u16>(&["CLUSTER", "KEYSLOT", &forge::name("slots", &key, kind)]).await);
+        for key in variants.iter().chain([&key]) {
+            for kind in ["r", "s", "t:0123"] {
+                slots.push(server.run::<u16>(&["CLUSTER", "KEYSLOT", &forge::name("slots", key, kind)]).await);
+            }
         }
         assert!(slots.iter().all(|slot| *slot == slots[0]), "{part:?}: {slots:?}");
         // The cluster needs a moment to find itself complete.
         until_ok(async || redis.begin(&key, ask(1)).await).await;
         every_operation(&redis, &key, async |_| {}).await;
+        every_operation(&redis, &variants[0], async |_| {}).await;
+        redis.invalidate(&key).await.unwrap();
     }
+}
+
+/// What a script touches must be among its keys, or a cluster could not place it: redis itself tells, command by command.
+#[tokio::test]
+async fn each_touches_only_the_keys_it_declares() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "declared").await.unwrap();
+    let mut monitor = BufReader::new(TcpStream::connect(("127.0.0.1", server.port())).await.unwrap());
+    monitor.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut lines = monitor.lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "+OK");
+    let key = key("declared");
+    for key in [&key, &key.variant("one")] {
+        every_operation(&redis, key, async |_| {}).await;
+    }
+    lead(&redis, &key.variant("two"), 1).await;
+    redis.put(&key, record("x", LONG)).await.unwrap();
+    let () = server.run(&["ECHO", "the end"]).await;
+    let (mut declared, mut counts) = (Vec::<String>::new(), BTreeSet::new());
+    loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        let (from, words) = line.split_once("] ").unwrap();
+        let words: Vec<&str> = words.trim_matches('"').split("\" \"").collect();
+        match words[0].to_ascii_uppercase().as_str() {
+            "ECHO" => break,
+            "EVAL" | "EVALSHA" => {
+                let count: usize = words[2].parse().unwrap();
+                declared = words[3..3 + count].iter().map(|&name| name.to_owned()).collect();
+                counts.insert((!declared[0].contains("}:"), count));
+            }
+            command if from.ends_with("lua") && !["TIME", "PUBLISH"].contains(&command) => {
+                let names = if command == "RENAME" { &words[1..3] } else { &words[1..2] };
+                for name in names {
+                    assert!(declared.iter().any(|declared| declared == name), "{declared:?}: {line}");
+                }
+            }
+            _ => {}
+        }
+    }
+    // The state alone, with the record, and with a large one; for variants one more, and for no other key.
+    assert_eq!(counts, BTreeSet::from([(false, 1), (false, 2), (false, 3), (true, 2), (true, 3), (true, 4)]));
 }
 
 /// Calls every operation, in all its forms, and reports each.
@@ -106,12 +163,14 @@ async fn each_operation_is_one_exchange() {
     let proxy = Proxy::start(server.port()).await;
     let redis = Redis::connect(&proxy.url(), "exchanges").await.unwrap();
     every_operation(&redis, &key("first"), async |_| {}).await;
-    let before = Cell::new(proxy.exchanges());
-    every_operation(&redis, &key("second"), async |what| {
-        let now = proxy.exchanges();
-        assert_eq!(now - before.replace(now), 1, "exchanges of one {what}");
-    })
-    .await;
+    for key in [key("second"), key("second").variant("one"), key("second").variant("two")] {
+        let before = Cell::new(proxy.exchanges());
+        every_operation(&redis, &key, async |what| {
+            let now = proxy.exchanges();
+            assert_eq!(now - before.replace(now), 1, "exchanges of one {what}");
+        })
+        .await;
+    }
 }
 
 /// A record that is known to be fresh is read with one plain command, by the replica that stored it and by any other.
@@ -120,30 +179,37 @@ async fn a_known_record_is_read_without_a_script() {
     let server = Server::start();
     let proxy = Proxy::start(server.port()).await;
     let redis = Redis::connect(&proxy.url(), "known").await.unwrap();
+    for (key, read) in [(key("known"), &["GET"][..]), (key("known").variant("one"), &["GET", "HGET"])] {
+        known(&server, &proxy, &redis, &key, read).await;
+    }
+}
+
+/// `plain` are the commands of the plain read: that of a variant asks for the floor of its family as well.
+async fn known(server: &Server, proxy: &Proxy, redis: &Redis, key: &Key, plain: &[&str]) {
     let commands = || {
         let data = proxy.traffic().into_iter().filter(|traffic| !traffic.subscribed);
         data.flat_map(|traffic| traffic.commands).collect::<Vec<_>>()
     };
-    let key = key("known");
-    redis.put(&key, record("x", LONG)).await.unwrap();
-    assert!(redis.recall(&key).is_none(), "nothing is known of a record that was put");
-    hit(&redis, &key).await;
-    let before = commands().len();
+    redis.put(key, record("x", LONG)).await.unwrap();
+    assert!(redis.recall(key).is_none(), "nothing is known of a record that was put");
+    hit(redis, key).await;
+    let (before, exchanges) = (commands().len(), proxy.exchanges());
     for _ in 0..5 {
-        let read = redis.recall(&key).expect("it is known").await.unwrap();
+        let read = redis.recall(key).expect("it is known").await.unwrap();
         assert_eq!(&read.expect("it is there").payload[..], b"x");
     }
-    assert_eq!(commands()[before..], ["GET"; 5]);
+    assert_eq!(commands()[before..], plain.repeat(5));
+    assert_eq!(proxy.exchanges() - exchanges, 5);
     // Another replica replaces it: the plain read shows that, and the script takes over.
     let other = Redis::connect(&server.url(), "known").await.unwrap();
-    other.put(&key, record("y", LONG)).await.unwrap();
+    other.put(key, record("y", LONG)).await.unwrap();
     let before = commands().len();
-    assert_eq!(redis.recall(&key).expect("it is known").await.unwrap(), None);
-    assert!(redis.recall(&key).is_none(), "and forgotten");
-    assert_eq!(&hit(&redis, &key).await.payload[..], b"y");
-    assert_eq!(commands()[before..], ["GET", "EVALSHA", "GET"]);
-    other.invalidate(&key).await.unwrap();
-    lead(&redis, &key, 1).await;
+    assert_eq!(redis.recall(key).expect("it is known").await.unwrap(), None);
+    assert!(redis.recall(key).is_none(), "and forgotten");
+    assert_eq!(&hit(redis, key).await.payload[..], b"y");
+    assert_eq!(commands()[before..], [plain, &["EVALSHA", "GET"]].concat());
+    other.invalidate(key).await.unwrap();
+    lead(redis, key, 1).await;
 }
 
 /// A body above 64 KiB does not stand in the way of small commands.

@@ -21,13 +21,14 @@
 mod failures;
 mod flights;
 mod records;
+mod variants;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::timeout;
 
-pub use self::{failures::*, flights::*, records::*};
+pub use self::{failures::*, flights::*, records::*, variants::*};
 use super::{Backend, Begin, Begun, Completed, Fence, Found, Lifetimes, Notice, Owner, Record, Watch};
 use crate::key::Key;
 
@@ -72,6 +73,11 @@ macro_rules! backend_contract_tests {
             fences_grow_whatever_happens
             any_bytes_make_a_key
             keys_do_not_touch_each_other
+            records_of_variants_do_not_mix
+            a_primary_takes_the_records_of_its_variants_along
+            a_primary_takes_the_flights_of_its_variants_along
+            a_variant_goes_alone
+            fences_of_variants_grow
         }
     };
     (@tests $make:expr; $($name:ident)*) => {

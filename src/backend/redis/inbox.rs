@@ -15,7 +15,7 @@ use super::{
     connect::{Address, Backoff, State, Task, up},
     error::Failure,
     keys::Names,
-    message,
+    message::{self, About},
 };
 use crate::{key::Digest, protocol::lease::Inbox as Name};
 
@@ -110,8 +110,10 @@ async fn subscribe(address: &Address, channel: String) -> Result<(PubSubSink, Pu
 async fn receive(mut stream: PubSubStream, watches: &Watches) {
     while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
         let Ok(bytes) = message.get_payload::<Vec<u8>>() else { continue };
-        if let Some((key, notice)) = message::parse(&Bytes::from(bytes)) {
-            watches.notify(key, &notice);
+        match message::parse(&Bytes::from(bytes)) {
+            Some((About::Key(key), notice)) => watches.notify(key, &notice),
+            Some((About::VariantsOf(primary), notice)) => watches.notify_variants(primary, &notice),
+            None => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{BackendError, ErrorKind};
 use crate::{
-    key::Digest,
+    key::Key,
     protocol::lease::{Inbox, Owner},
 };
 
@@ -14,8 +14,8 @@ const LONGEST_PREFIX: usize = 128;
 
 /// Names of one application's keys and channels.
 ///
-/// The digest of a key stands in braces: all names of one key, those of its variants included, share a cluster slot.
-/// A variant would stand right behind the braces.
+/// The digest of the primary key stands in braces: all names of one key, those of its variants included, share a cluster
+/// slot. The digest of a variant stands right behind the braces.
 #[derive(Debug)]
 pub(super) struct Names {
     base: String,
@@ -47,17 +47,22 @@ impl Names {
     }
 
     /// Where the record of a key lies.
-    pub(super) fn record(&self, key: Digest) -> String {
+    pub(super) fn record(&self, key: &Key) -> String {
         self.of(key, ":r", 0)
     }
 
     /// Where the state of a key lies.
-    pub(super) fn state(&self, key: Digest) -> String {
+    pub(super) fn state(&self, key: &Key) -> String {
         self.of(key, ":s", 0)
     }
 
+    /// Where a variant shares what concerns all variants of its primary: in the state of that.
+    pub(super) fn family(&self, key: &Key) -> Option<String> {
+        key.is_variant().then(|| self.state(key.primary()))
+    }
+
     /// Where a large record lies until it becomes the record of a key.
-    pub(super) fn ready(&self, key: Digest, owner: Owner) -> String {
+    pub(super) fn ready(&self, key: &Key, owner: Owner) -> String {
         let mut name = self.of(key, ":t:", 32);
         push_hex(&mut name, &owner.0.to_be_bytes());
         name
@@ -75,12 +80,16 @@ impl Names {
         name
     }
 
-    fn of(&self, key: Digest, kind: &str, more: usize) -> String {
-        let mut name = String::with_capacity(self.base.len() + 34 + kind.len() + more);
+    fn of(&self, key: &Key, kind: &str, more: usize) -> String {
+        let digests = if key.is_variant() { 66 } else { 34 };
+        let mut name = String::with_capacity(self.base.len() + digests + kind.len() + more);
         name.push_str(&self.base);
         name.push('{');
-        push_hex(&mut name, &key.0);
+        push_hex(&mut name, &key.primary_digest().0);
         name.push('}');
+        if key.is_variant() {
+            push_hex(&mut name, &key.digest().0);
+        }
         name.push_str(kind);
         name
     }
@@ -99,15 +108,21 @@ pub(super) fn push_hex(to: &mut String, bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    const KEY: Digest = Digest([0xab; 16]);
-
     #[test]
     fn names_are_those_of_the_protocol() {
         let names = Names::new("shop").unwrap();
-        let hex = "ab".repeat(16);
-        assert_eq!(names.record(KEY), format!("sf1:shop:{{{hex}}}:r"));
-        assert_eq!(names.state(KEY), format!("sf1:shop:{{{hex}}}:s"));
-        assert_eq!(names.ready(KEY, Owner(1)), format!("sf1:shop:{{{hex}}}:t:{:032x}", 1));
+        let key = Key::builder("key").finish();
+        let hex = key.digest();
+        assert_eq!(names.record(&key), format!("sf1:shop:{{{hex}}}:r"));
+        assert_eq!(names.state(&key), format!("sf1:shop:{{{hex}}}:s"));
+        assert_eq!(names.ready(&key, Owner(1)), format!("sf1:shop:{{{hex}}}:t:{:032x}", 1));
+        assert_eq!(names.family(&key), None);
+        let variant = key.variant("a");
+        let hex = format!("{{{hex}}}{}", variant.digest());
+        assert_eq!(names.record(&variant), format!("sf1:shop:{hex}:r"));
+        assert_eq!(names.state(&variant), format!("sf1:shop:{hex}:s"));
+        assert_eq!(names.ready(&variant, Owner(1)), format!("sf1:shop:{hex}:t:{:032x}", 1));
+        assert_eq!(names.family(&variant), Some(names.state(&key)));
         assert_eq!(names.inbox(Inbox([1; 12])), format!("sf1:shop:inbox:{}", "01".repeat(12)));
     }
 

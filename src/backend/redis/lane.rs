@@ -110,6 +110,12 @@ impl Lane {
         answers.map(|(values, _)| values)
     }
 
+    /// Several commands in one exchange, of which none may fail.
+    pub(super) async fn all<const N: usize>(&self, commands: [&Cmd; N]) -> Result<[Value; N], Failure> {
+        let answers = self.commands(&commands).await?.into_iter().map(checked).collect::<Result<Vec<_>, _>>()?;
+        answers.try_into().map_err(|odd| Failure::odd(&Value::Array(odd)))
+    }
+
     /// Calls a script, together with a command before and one after it, in one exchange.
     ///
     /// Returns the answers of the script and of the command after it. If the command before the script failed, the

@@ -28,9 +28,11 @@
 //! | name | what |
 //! |---|---|
 //! | `sf1:<prefix>:{<digest>}:r` | the record of a key: a header, the key, the payload |
-//! | `sf1:<prefix>:{<digest>}:s` | the state of the flight in the air, a hash |
+//! | `sf1:<prefix>:{<digest>}:s` | the state of the flight in the air, a hash; also what variants of the key share |
 //! | `sf1:<prefix>:{<digest>}:t:<owner>` | a large record on its way, kept for 30 s at most |
 //! | `sf1:<prefix>:inbox:<random>` | the channel of one replica |
+//!
+//! The names of a variant begin with those digits of its primary, and have its own ones behind the brace.
 
 #[cfg_attr(test, expect(clippy::disallowed_methods, reason = "its tests tell it the time"))]
 mod breaker;

@@ -46,9 +46,9 @@ impl Inner {
     pub(super) async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, Failure> {
         let digest = key.digest();
         // Before the name of the inbox is read: see there.
-        let watch = self.watches.arm(digest);
+        let watch = self.watches.arm(key);
         let lane = self.lane(self.known.get(digest).map_or(0, |known| known.size));
-        let (name, state) = (self.names.record(digest), self.names.state(digest));
+        let (name, state, family) = self.places(key);
         let owner = hex(&begin.owner.0.to_be_bytes());
         let (lease, followed, linger) = (micros(begin.lease), begin.followed.0.to_string(), self.linger());
         let read = get(&name);
@@ -58,6 +58,7 @@ impl Inner {
             let call = Call {
                 script: &script::BEGIN,
                 keys: &[&name, &state],
+                family: family.as_deref(),
                 args: &[
                     owner.as_bytes(),
                     inbox.as_bytes(),
@@ -102,10 +103,10 @@ impl Inner {
     }
 
     pub(super) async fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> Result<Renewed, Failure> {
-        let state = self.names.state(key.digest());
+        let (state, family) = (self.names.state(key), self.names.family(key));
         let (owner, lease, linger) = (hex(&owner.0.to_be_bytes()), micros(lease), self.linger());
         let args: [&[u8]; 3] = [owner.as_bytes(), lease.as_bytes(), linger.as_bytes()];
-        let call = Call { script: &script::RENEW, keys: &[&state], args: &args };
+        let call = Call { script: &script::RENEW, keys: &[&state], family: family.as_deref(), args: &args };
         let (answer, _) = self.commands.call(None, &call, None).await?;
         Ok(if number(&answer, 0)? == 1 { Renewed::Held } else { Renewed::Lost })
     }
@@ -137,8 +138,7 @@ impl Inner {
     }
 
     pub(super) async fn abort(&self, key: &Key, owner: Owner, reason: Reason) -> Result<(), Failure> {
-        let digest = key.digest();
-        let state = self.names.state(digest);
+        let (state, family) = (self.names.state(key), self.names.family(key));
         let (reason, time) = match reason {
             Reason::Retry => ("retry", Duration::ZERO),
             Reason::Abandon => ("abandon", Duration::ZERO),
@@ -150,19 +150,19 @@ impl Inner {
             reason.as_bytes(),
             time.as_bytes(),
             linger.as_bytes(),
-            &digest.0,
+            &key.digest().0,
             self.names.channel().as_bytes(),
         ];
-        let call = Call { script: &script::ABORT, keys: &[&state], args: &args };
+        let call = Call { script: &script::ABORT, keys: &[&state], family: family.as_deref(), args: &args };
         self.commands.call(None, &call, None).await.map(drop)
     }
 
     pub(super) async fn invalidate(&self, key: &Key) -> Result<(), Failure> {
         let digest = key.digest();
         self.known.forget(digest);
-        let (name, state) = (self.names.record(digest), self.names.state(digest));
+        let (name, state, family) = self.places(key);
         let args: [&[u8]; 2] = [&digest.0, self.names.channel().as_bytes()];
-        let call = Call { script: &script::INVALIDATE, keys: &[&name, &state], args: &args };
+        let call = Call { script: &script::INVALIDATE, keys: &[&name, &state], family: family.as_deref(), args: &args };
         self.commands.call(None, &call, None).await.map(drop)
     }
 
@@ -176,32 +176,49 @@ impl Inner {
     }
 
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Found>, Failure> {
-        let digest = key.digest();
-        let name = self.names.record(digest);
-        let lane = self.lane(self.known.get(digest).map_or(0, |known| known.size));
+        let name = self.names.record(key);
+        let lane = self.lane(self.known.get(key.digest()).map_or(0, |known| known.size));
         let mut lifetime = redis::cmd("PTTL");
         lifetime.arg(&name);
         // The lifetime first: if the record is replaced in between, it seems older than it is, never younger.
-        let answers = lane.commands(&[&lifetime, &get(&name)]).await?;
-        let [left, answer] = <[Value; 2]>::try_from(answers).map_err(|odd| Failure::odd(&Value::Array(odd)))?;
-        for answer in [&left, &answer] {
-            if let Value::ServerError(error) = answer {
-                return Err(Failure::of_server(error.clone()));
+        let (left, answer, floor) = match self.ask_floor(key) {
+            None => {
+                let [left, answer] = lane.all([&lifetime, &get(&name)]).await?;
+                (left, answer, Fence::NONE)
             }
-        }
+            Some(ask) => {
+                let [left, answer, floor] = lane.all([&lifetime, &get(&name), &ask]).await?;
+                (left, answer, floor_of(floor))
+            }
+        };
         let Value::Int(left @ 0..) = left else { return Ok(None) };
         let found = body(answer).and_then(|body| record::decode(&body)?.of(key));
-        Ok(found.map(|found| {
+        Ok(found.filter(|found| found.fence > floor).map(|found| {
             let age = found.lifetimes.keep.saturating_sub(Duration::from_millis(left.unsigned_abs()));
             Found { age, ..found }
         }))
     }
 
     async fn read_known(&self, key: &Key, known: Known) -> Result<Option<Found>, Failure> {
-        let read = get(&self.names.record(key.digest()));
-        let answer = self.lane(known.size).command(&read).await?;
+        let (read, lane) = (get(&self.names.record(key)), self.lane(known.size));
+        let (answer, floor) = match self.ask_floor(key) {
+            None => (lane.command(&read).await?, Fence::NONE),
+            Some(ask) => {
+                let [answer, floor] = lane.all([&read, &ask]).await?;
+                (answer, floor_of(floor))
+            }
+        };
         let found = body(answer).and_then(|body| record::read(&body, key, known.fence));
+        let found = found.filter(|found| found.fence > floor);
         Ok(found.map(|found| Found { age: known.landed.elapsed(), ..found }))
+    }
+
+    /// Asks up to which fence the records of a variant do not count. Sent after the read of the record: a family that is
+    /// invalidated between the two takes the record with it.
+    fn ask_floor(&self, key: &Key) -> Option<Cmd> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.names.family(key)?).arg("v");
+        Some(command)
     }
 
     /// The record of which the script spoke, if it is the one that came, and remembers it.
@@ -229,23 +246,28 @@ impl Inner {
         fence: Fence,
         record: &Record,
     ) -> Result<Value, Failure> {
-        let digest = key.digest();
-        let (name, state) = (self.names.record(digest), self.names.state(digest));
+        let (name, state, family) = self.places(key);
+        let (digest, family) = (key.digest(), family.as_deref());
         let total = record::total_millis(&record.lifetimes).to_string();
         let bytes = record::encode(key, fence, record);
         let mut args = first.to_vec();
         args.extend([total.as_bytes(), &digest.0[..], self.names.channel().as_bytes()]);
         if bytes.len() <= self.settings.inline_limit {
             args.push(&bytes);
-            let call = Call { script, keys: &[&name, &state], args: &args };
+            let call = Call { script, keys: &[&name, &state], family, args: &args };
             return Ok(self.commands.call(None, &call, None).await?.0);
         }
-        let ready = self.names.ready(digest, owner);
+        let ready = self.names.ready(key, owner);
         let mut set = Cmd::with_capacity(5, bytes.len() + ready.len() + 16);
         let lifetime = u64::try_from(READY.as_millis()).unwrap_or(u64::MAX);
         set.arg("SET").arg(&ready).arg(&bytes[..]).arg("PX").arg(lifetime);
-        let call = Call { script, keys: &[&name, &state, &ready], args: &args };
+        let call = Call { script, keys: &[&name, &state, &ready], family, args: &args };
         Ok(self.lane(bytes.len()).call(Some(&set), &call, None).await?.0)
+    }
+
+    /// Where the record and the state of a key lie, and of a variant what it shares with its family.
+    fn places(&self, key: &Key) -> (String, String, Option<String>) {
+        (self.names.record(key), self.names.state(key), self.names.family(key))
     }
 
     fn lane(&self, size: usize) -> &Lane {
@@ -261,6 +283,12 @@ fn get(name: &str) -> Cmd {
     let mut command = Cmd::with_capacity(2, name.len() + 3);
     command.arg("GET").arg(name);
     command
+}
+
+/// Of a family without a floor nothing counts.
+fn floor_of(answer: Value) -> Fence {
+    let floor = body(answer).and_then(|digits| std::str::from_utf8(&digits).ok()?.parse().ok());
+    floor.map_or(Fence(u64::MAX), Fence)
 }
 
 fn seen(answer: &Value, index: usize) -> Result<Seen, Failure> {

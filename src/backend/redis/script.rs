@@ -25,13 +25,14 @@ script!(RENEW, "scripts/renew.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
 script!(PUT, "scripts/put.lua");
 
-/// A script with its arguments.
+/// A script with its keys and arguments. Those of a variant are told the state of its family as well, as their last key.
 ///
 /// Sent as `EVALSHA`, and as `EVAL` if the server does not know it: that needs no right to `SCRIPT LOAD`, and one more
 /// exchange only after the server forgot its scripts.
 pub(super) struct Call<'a> {
     pub(super) script: &'static Script,
     pub(super) keys: &'a [&'a str],
+    pub(super) family: Option<&'a str>,
     pub(super) args: &'a [&'a [u8]],
 }
 
@@ -51,13 +52,14 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let keys: usize = self.keys.iter().map(|key| key.len()).sum();
+        let keys = || self.keys.iter().copied().chain(self.family);
+        let count = keys().count();
+        let names: usize = keys().map(str::len).sum();
         let args: usize = self.args.iter().map(|arg| arg.len()).sum();
-        let mut command =
-            Cmd::with_capacity(3 + self.keys.len() + self.args.len(), name.len() + script.len() + 2 + keys + args);
-        command.arg(name).arg(script).arg(self.keys.len());
-        self.keys.iter().for_each(|key| {
-            command.arg(*key);
+        let mut command = Cmd::with_capacity(3 + count + self.args.len(), name.len() + script.len() + 2 + names + args);
+        command.arg(name).arg(script).arg(count);
+        keys().for_each(|key| {
+            command.arg(key);
         });
         self.args.iter().for_each(|arg| {
             command.arg(*arg);

@@ -20,7 +20,8 @@ pub fn record(key: &Key, fence: u64, [total, fresh, stale]: [u64; 3], payload: &
 
 /// The name of what is stored for a key: kind `r` is the record, `s` the state.
 pub fn name(prefix: &str, key: &Key, kind: &str) -> String {
-    format!("sf1:{prefix}:{{{}}}:{kind}", key.digest())
+    let variant = if key.is_variant() { key.digest().to_string() } else { String::new() };
+    format!("sf1:{prefix}:{{{}}}{variant}:{kind}", key.primary_digest())
 }
 
 impl Server {

@@ -1,23 +1,27 @@
--- Deletes the record; a flight in the air neither stores nor answers anyone who arrives later.
+-- Deletes the record; a flight in the air neither stores nor answers anyone who arrives later. Of a key with variants,
+-- theirs as well.
 --
--- KEYS  record, state
+-- KEYS  record, state; of a variant also the state of its primary
 -- ARGV  digest, channel prefix
 -- Returns 1
 
+local now = clock()
 local record = seen(KEYS[1])
 redis.call('UNLINK', KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w')
-if not state[1] then
-  -- Nobody leads and nobody waits.
-  return 1
+local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w', 'v', 'g', 'j')
+local told
+if state[1] then
+  local fence = math.max(now, tonumber(state[1]) + 1, (record and record.fence or 0) + 1)
+  redis.call('HSET', KEYS[2], 'f', int(fence))
+  redis.call('HDEL', KEYS[2], 'o', 'i', 'w')
+  -- Those whose family was invalidated have heard of it.
+  told = tonumber(state[1]) > family(KEYS[3]) and participants(state[2], state[3])
 end
-local fence = math.max(clock(), tonumber(state[1]) + 1, (record and record.fence or 0) + 1)
-redis.call('HSET', KEYS[2], 'f', int(fence))
-redis.call('HDEL', KEYS[2], 'o', 'i', 'd', 'w')
--- The leader is told as well: its replica must stop answering later callers from this flight.
-local inboxes = state[3] or ''
-if state[2] and not string.find(inboxes, state[2], 1, true) then
-  inboxes = inboxes .. state[2]
+if state[4] then
+  raise(KEYS[2], now, state[5])
 end
-tell(inboxes, ARGV[2], message(4, ARGV[1], 0))
+tell(told, ARGV[2], message(4, ARGV[1], 0))
+if state[6] then
+  tell(state[6], ARGV[2], message(5, ARGV[1], 0))
+end
 return 1
