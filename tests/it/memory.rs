@@ -56,7 +56,9 @@ async fn what_expires_first_makes_room() {
     }
 }
 
-struct Counted(Arc<()>);
+struct Counted {
+    _held: Arc<()>,
+}
 
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
@@ -70,7 +72,7 @@ async fn what_has_expired_is_not_held() {
     let memory = Memory::new();
     let held = Arc::new(());
     for number in 0..10_000 {
-        put(&memory, number, Duration::from_millis(100), Bytes::from_owner(Counted(Arc::clone(&held)))).await;
+        put(&memory, number, Duration::from_millis(100), Bytes::from_owner(Counted { _held: Arc::clone(&held) })).await;
         advance(Duration::from_millis(1)).await;
         assert!(Arc::strong_count(&held) <= 2 * 100 + 64 + 1, "{number}");
     }
