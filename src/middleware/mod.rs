@@ -98,6 +98,7 @@ mod layer;
 mod outcome;
 mod record;
 mod request;
+mod rules;
 mod service;
 mod share;
 
