@@ -6,4 +6,7 @@
 
 #![allow(dead_code, reason = "flights do not ask all of these questions yet")]
 
+pub(in crate::middleware) mod cache_control;
 pub(in crate::middleware) mod date;
+mod directive;
+mod targeted;
