@@ -7,6 +7,8 @@
 #![allow(dead_code, reason = "flights do not ask all of these questions yet")]
 
 pub(in crate::middleware) mod cache_control;
+pub(in crate::middleware) mod condition;
 pub(in crate::middleware) mod date;
 mod directive;
 mod targeted;
+mod validator;
