@@ -10,5 +10,6 @@ pub(in crate::middleware) mod cache_control;
 pub(in crate::middleware) mod condition;
 pub(in crate::middleware) mod date;
 mod directive;
+pub(in crate::middleware) mod range;
 mod targeted;
 mod validator;
