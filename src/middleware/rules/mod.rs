@@ -12,4 +12,5 @@ pub(in crate::middleware) mod date;
 mod directive;
 pub(in crate::middleware) mod range;
 mod targeted;
+pub(in crate::middleware) mod update;
 mod validator;
