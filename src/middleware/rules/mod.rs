@@ -14,3 +14,4 @@ pub(in crate::middleware) mod range;
 mod targeted;
 pub(in crate::middleware) mod update;
 mod validator;
+pub(in crate::middleware) mod vary;
