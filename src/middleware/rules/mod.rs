@@ -10,6 +10,7 @@ pub(in crate::middleware) mod cache_control;
 pub(in crate::middleware) mod condition;
 pub(in crate::middleware) mod date;
 mod directive;
+pub(in crate::middleware) mod freshness;
 pub(in crate::middleware) mod range;
 mod targeted;
 pub(in crate::middleware) mod update;
