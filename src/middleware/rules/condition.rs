@@ -93,7 +93,7 @@ mod tests {
     /// Fails with strong comparison, with a split at commas in quotes, and if only the first line or tag is read.
     #[test]
     fn tags_that_the_client_has() {
-        let table: [(Lines<'_>, &str, bool); 15] = [
+        let table: [(Lines<'_>, &str, bool); 16] = [
             (&[("if-none-match", "\"a\"")], "\"a\"", true),
             (&[("if-none-match", "W/\"a\"")], "\"a\"", true),
             (&[("if-none-match", "\"a\"")], "W/\"a\"", true),
@@ -108,6 +108,7 @@ mod tests {
             (&[("if-none-match", "*, \"a\"")], "\"a\"", false),
             (&[("if-none-match", "a")], "\"a\"", false),
             (&[("if-none-match", "a, \"a\"")], "\"a\"", false),
+            (&[("if-none-match", "a"), ("if-none-match", "\"a\"")], "\"a\"", false),
             (&[("if-none-match", "\"a\"")], "a", false),
         ];
         for (lines, tag, expected) in table {

@@ -120,7 +120,7 @@ mod tests {
             "Sun, 06-Nov-94 08:49:37 GMT",
             "Monday, 06-Nov-94 08:49:37 GMT",
             "Sunday, 06-Nov-1994 08:49:37 GMT",
-            "Sunday, 06-Nov-+4 08:49:37 GMT",
+            "Saturday, 06-Nov-+4 08:49:37 GMT",
             "Sunday, 06 Nov 94 08:49:37 GMT",
             "Sunday, 06-Nov-94 08:49:37 UTC",
             "Sunday, 6-Nov-94 08:49:37 GMT",

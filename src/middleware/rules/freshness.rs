@@ -136,8 +136,8 @@ pub(in crate::middleware) fn plan(
 fn refusal(request: &request::Parts, response: &response::Parts, said: &ResponseDirectives) -> Option<NotShared> {
     let status = response.status.as_u16();
     let understood = matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
-    // Where the status is understood, `must-understand` makes of `no-store` a word for other caches (§5.2.2.3).
-    let no_store = said.no_store && !(said.must_understand && understood);
+    // Once the status is understood, `must-understand` makes of `no-store` a word for other caches (§5.2.2.3).
+    let no_store = said.no_store && !said.must_understand;
     let explicit = said.public || said.max_age.is_some() || said.s_maxage.is_some() || expires(response, said);
     let refusals = [
         (NotShared::Method, !matches!(request.method, Method::GET | Method::HEAD)),

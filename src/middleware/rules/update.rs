@@ -12,17 +12,18 @@ use super::validator::{EntityTag, modified_is_strong, only};
 /// Whether the 304 with the head `new` is about the stored response (§4.3.4). If not, it must not be used for it, and the
 /// request has to be made again without conditions.
 ///
-/// The text speaks of a set of stored responses; here it is the one whose validators were sent. It lets either strong
-/// validator identify the response; here a tag that differs refutes an equal date, which can only be a mistake.
+/// The text speaks of a set of stored responses; here it is the one whose validators were sent. It lets any validator
+/// identify the response; here a tag that differs refutes an equal date, and a strong tag needs no date.
 pub(in crate::middleware) fn confirms(new: &HeaderMap, stored: &HeaderMap, now: SystemTime) -> bool {
     let (tag, known) = (EntityTag::of(new), EntityTag::of(stored));
     let date = only(new, &LAST_MODIFIED);
-    let same_date = || date == only(stored, &LAST_MODIFIED);
+    let as_strong = || modified_is_strong(stored, now) || !modified_is_strong(new, now);
+    let same_date = || date == only(stored, &LAST_MODIFIED) && as_strong();
     match tag {
         // "If the new response contains one or more strong validators [..]"
         Some(tag) if tag.is_strong() => known.is_some_and(|known| tag.strongly_equals(&known)),
-        _ if date.is_some() && modified_is_strong(new, now) => same_date() && modified_is_strong(stored, now),
-        // "If the new response contains no strong validators but does contain one or more weak validators [..]"
+        // "If the new response contains no strong validators but does contain one or more weak validators [..]". A date of
+        // the 304 that is strong must be so in what is stored: else "the cache MUST NOT use the new response".
         Some(tag) => known.is_some_and(|known| tag.weakly_equals(&known)) && (date.is_none() || same_date()),
         None if date.is_some() => same_date(),
         // "If the new response does not include any form of validator [..] and that stored response also lacks a validator"
@@ -78,20 +79,24 @@ mod tests {
     #[test]
     fn which_response_a_304_is_about() {
         type Lines<'a> = &'a [(&'a str, &'a str)];
-        let table: [(Lines<'_>, Lines<'_>, bool); 25] = [
+        let table: [(Lines<'_>, Lines<'_>, bool); 29] = [
             (&[STRONG], &[STRONG], true),
             (&[STRONG], &[OTHER], false),
             (&[STRONG], &[WEAK], false),
             (&[STRONG], &[], false),
             (&[STRONG, MODIFIED, MADE], &[OTHER, MODIFIED, MADE], false),
             (&[STRONG, CHANGED, MADE], &[STRONG, MODIFIED, MADE], true),
+            (&[STRONG, CHANGED, MADE], &[STRONG], true),
             // A strong date.
             (&[MODIFIED, MADE], &[MODIFIED, MADE], true),
             (&[MODIFIED, MADE], &[CHANGED, MADE], false),
             (&[MODIFIED, MADE], &[MODIFIED, AT_ONCE], false),
             (&[MODIFIED, MADE], &[STRONG], false),
             (&[MODIFIED, MADE], &[STRONG, MODIFIED, MADE], true),
+            (&[WEAK, MODIFIED, MADE], &[WEAK, MODIFIED, MADE], true),
             (&[WEAK, MODIFIED, MADE], &[WEAK, CHANGED, MADE], false),
+            (&[WEAK, MODIFIED, MADE], &[WEAK, MODIFIED, AT_ONCE], false),
+            (&[WEAK, MODIFIED, MADE], &[OTHER_WEAK, MODIFIED, MADE], false),
             // Weak validators.
             (&[WEAK], &[WEAK], true),
             (&[WEAK], &[STRONG], true),

@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn requests_that_match() {
         let of = |lines: &[_]| selector(&[A, B], &headers(lines));
-        let different: [&[(&str, &str)]; 8] = [
+        let different: [&[(&str, &str)]; 12] = [
             &[],
             &[("accept", "")],
             &[("accept-language", "")],
@@ -141,6 +141,11 @@ mod tests {
             &[("accept", "x"), ("accept", "y")],
             &[("accept", "y"), ("accept", "x")],
             &[("accept", "xy")],
+            // The same bytes in other lines, and in lines of another field.
+            &[("accept", "x"), ("accept", "yz")],
+            &[("accept", "xy"), ("accept", "z")],
+            &[("accept", "accept-language"), ("accept", "x")],
+            &[("accept-language", "x"), ("accept-language", "accept-language")],
         ];
         for (at, one) in different.iter().enumerate() {
             for (other_at, other) in different.iter().enumerate() {
@@ -157,7 +162,7 @@ mod tests {
     type Lines = Vec<(bool, Vec<u8>)>;
 
     fn any_lines() -> impl Strategy<Value = Lines> {
-        vec((any::<bool>(), vec(prop_oneof![Just(b'\t'), Just(b' '), Just(b'x'), 128..=255_u8], 0..4)), 0..4)
+        vec((any::<bool>(), vec(prop_oneof![Just(b' '), Just(b'x'), Just(255)], 0..3)), 0..4)
     }
 
     fn request(lines: &Lines) -> HeaderMap {

@@ -139,12 +139,13 @@ fn targeted_fields() {
     let of = |line: &'static str| {
         ResponseDirectives::of(&headers(&[("cache-control", "no-store"), ("cdn-cache-control", line)]), &[CDN])
     };
-    let table: [(&str, ResponseDirectives); 8] = [
+    let table: [(&str, ResponseDirectives); 9] = [
         ("max-age=5", ResponseDirectives { max_age: secs(5), ..Default::default() }),
         ("max-age=5;x=1", ResponseDirectives { max_age: secs(5), ..Default::default() }),
         ("max-age=5, max-age=7", ResponseDirectives { max_age: secs(7), ..Default::default() }),
         ("max-age=\"5\"", ResponseDirectives { max_age: secs(0), ..Default::default() }),
         ("max-age=5.5", ResponseDirectives { max_age: secs(0), ..Default::default() }),
+        ("public=?0", ResponseDirectives::default()),
         ("no-store=?0", ResponseDirectives { no_store: true, ..Default::default() }),
         ("private=\"x-a, x-b\"", ResponseDirectives { private: fields(&["x-a", "x-b"]), ..Default::default() }),
         ("private=(\"x-a\")", ResponseDirectives { private: Scope::Everything, ..Default::default() }),
@@ -177,7 +178,7 @@ fn targets_in_order() {
 #[test]
 fn directives_of_a_request() {
     type Set = fn(&mut RequestDirectives);
-    let table: [(&[&str], Set); 20] = [
+    let table: [(&[&str], Set); 21] = [
         (&["No-Store"], |asked| asked.no_store = true),
         (&["no-cache"], |asked| asked.no_cache = true),
         (&["max-age=5"], |asked| asked.max_age = secs(5)),
@@ -189,6 +190,7 @@ fn directives_of_a_request() {
         (&["max-stale, max-stale=5"], |asked| asked.max_stale = secs(0)),
         (&["min-fresh=5"], |asked| asked.min_fresh = secs(5)),
         (&["min-fresh=5, min-fresh=7"], |asked| asked.min_fresh = secs(7)),
+        (&["min-fresh=7, min-fresh=5"], |asked| asked.min_fresh = secs(7)),
         (&["min-fresh=x"], |asked| asked.min_fresh = Some(Duration::MAX)),
         (&["only-if-cached"], |asked| asked.only_if_cached = true),
         (&["stale-if-error=5"], |asked| asked.stale_if_error = secs(5)),
