@@ -93,6 +93,9 @@ mod fields;
 #[expect(clippy::disallowed_methods, reason = "scattering is jittered")]
 mod flight;
 mod future;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod key;
 mod layer;
 mod outcome;
