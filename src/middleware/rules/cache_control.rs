@@ -31,7 +31,11 @@ impl Scope {
         *self = match (std::mem::take(self), argument.names()) {
             (Self::Everything, _) | (_, None) => Self::Everything,
             (Self::Nothing, Some(names)) => Self::Fields(names),
-            (Self::Fields(known), Some(names)) => Self::Fields([known, names].concat()),
+            (Self::Fields(mut known), Some(names)) => {
+                // In place: whoever writes a field can repeat a directive thousands of times.
+                known.extend(names);
+                Self::Fields(known)
+            }
         };
     }
 }
