@@ -120,8 +120,8 @@ pub(in crate::middleware) fn plan(
     Ok(Plan {
         // Without a declared lifetime a cache may choose one (§4.2.2). Here it chooses none, so that nothing lives on a
         // guess: the response serves those who asked before it was there, and is stored only to be validated. A response
-        // that declares to be over serves nobody unasked.
-        for_waiters: declared.is_none() || lifetime > age || past < stale_while_revalidate,
+        // that declares to be over serves nobody unasked. The cap is not asked: it is about what is kept.
+        for_waiters: declared.is_none_or(|declared| declared > age) || past < stale_while_revalidate,
         age,
         lifetime,
         stale_while_revalidate,

@@ -235,6 +235,9 @@ fn nothing_is_fresh_for_longer_than_the_cap() {
     let plan = case.plan(&[("cache-control", "max-age=99999999999, stale-if-error=7"), ("age", "50")]).unwrap();
     assert_eq!((plan.age, plan.lifetime, plan.fresh(), plan.stale()), (secs(50), secs(150), secs(100), secs(7)));
     assert_eq!(case.plan(&control("max-age=60")).unwrap().fresh(), secs(60));
+    let nothing = Case { terms: Terms { max_fresh: secs(0), ..TERMS }, ..case };
+    let plan = nothing.plan(&control("max-age=60")).unwrap();
+    assert_eq!((plan.for_waiters, plan.is_stored()), (true, false), "a cache that keeps nothing still shares");
 }
 
 /// §5.2.2.4 and §5.2.2.7 for those who have no wish to validate. Fails if either list is dropped.
