@@ -102,12 +102,16 @@ mod fields;
 #[expect(clippy::disallowed_methods, reason = "scattering is jittered")]
 mod flight;
 mod future;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod key;
 mod layer;
 mod outcome;
 mod record;
 mod request;
+mod rules;
 mod service;
 mod share;
 
