@@ -50,7 +50,12 @@ fn reason(why: Why) -> &'static str {
     match why {
         Why::Method => "method",
         Why::NoStore => "request",
-        Why::Unshareable | Why::WaitTimeout | Why::StoreUnavailable | Why::Poisoned | Why::Superseded => "uri-miss",
+        Why::Unshareable
+        | Why::Variants
+        | Why::WaitTimeout
+        | Why::StoreUnavailable
+        | Why::Poisoned
+        | Why::Superseded => "uri-miss",
         _ => "bypass",
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{
     panic::resume_unwind,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::AGE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::AGE, response::Parts};
 use http_body::Body;
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 use tower::{Service, ServiceExt};
 
 use super::{
@@ -17,12 +20,14 @@ use super::{
     collect::{Collector, End},
     future::signed,
     layer::Settings,
-    outcome::Outcome,
+    outcome::{Outcome, Why},
     record::Stored,
+    rules::vary::Varies,
     share::{self, declared_length, shareable},
+    variants::Selection,
 };
 use crate::{
-    group::{Answer, Done, Source, Work},
+    group::{Answer, Done, Options, Source, Work},
     key::Key,
 };
 
@@ -36,7 +41,7 @@ type Own<R, E> = Result<(Response<ResponseBody<R>>, Duration), E>;
 /// is not what decides what the caller gets.
 pub(super) async fn fly<S, B, R>(
     settings: Arc<Settings>,
-    key: Key,
+    base: Key,
     inner: S,
     request: Request<B>,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -48,40 +53,101 @@ where
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Send + 'static,
 {
-    let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
-    // The call lies where both can take it, rather than in the work: a caller who goes alone needs the response as it
-    // comes, and would otherwise have to buffer a body that nobody will share.
-    let call = Arc::new(Mutex::new(Some((inner, request))));
-    let work: Work<Stored> = {
-        let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
-        Box::new(move || {
-            Box::pin(async move {
-                let (inner, request) = take(&call);
-                lead(&settings, inner, request, tell).await
-            })
-        })
-    };
-
+    let start = Instant::now();
+    let call = Arc::new(Call::new(inner, request));
     let own = |own: Own<R, S::Error>, outcome| {
         own.map(|(response, fresh)| signed(response, outcome, fresh, settings.cache_status.as_ref()))
     };
-    match settings.engine.fly(key, work, &settings.options).await {
-        Answer::Value(stored, source) => match (source, told.try_recv()) {
-            (Source::Led | Source::Alone(_), Ok(response)) => own(response, source.into()),
-            _ => Ok(shared(&settings, stored, source)),
-        },
-        Answer::Ran => own(told.await.expect("work that ran has told its caller"), Outcome::Led),
-        Answer::Panicked(panic) => resume_unwind(panic),
-        Answer::Alone(_, why) | Answer::Refused(why) => {
-            let (inner, request) = take(&call);
-            let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
-            own(Ok((response, Duration::ZERO)), Outcome::Bypassed(why.into()))
+    let mut why = Why::Variants;
+    // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
+    for _ in 0..ROUNDS {
+        let (now, life) = (Instant::now(), settings.variant_life());
+        let Some(key) = call.headers(|headers| settings.variants.locate(&base, headers, now, life)) else { break };
+        let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
+        let work: Work<Stored> = {
+            let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
+            Box::new(move || {
+                Box::pin(async move {
+                    let (inner, request, asked) = call.start();
+                    lead(&settings, inner, request, &asked, tell).await
+                })
+            })
+        };
+        let wait_timeout = settings.options.wait_timeout.saturating_sub(start.elapsed());
+        let options = Options { wait_timeout, ..settings.options.clone() };
+        match settings.engine.fly(key.clone(), work, &options).await {
+            Answer::Value(stored, source) => {
+                if let Some(selection) = stored.selection() {
+                    settings.variants.learn(&base, &key, selection);
+                }
+                if let (Source::Led | Source::Alone(_), Ok(response)) = (source, told.try_recv()) {
+                    return own(response, source.into());
+                }
+                if call.headers(|headers| stored.serves(headers)) {
+                    return Ok(shared(&settings, stored, source));
+                }
+                if call.has_started() {
+                    // It refreshes a stale record, which turned out to be another variant's.
+                    return own(told.await.expect("work that runs tells its caller"), Outcome::Led);
+                }
+            }
+            Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
+            Answer::Panicked(panic) => resume_unwind(panic),
+            Answer::Alone(_, alone) | Answer::Refused(alone) => {
+                why = alone.into();
+                break;
+            }
         }
     }
+    let (inner, request, _) = call.start();
+    let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
+    own(Ok((response, Duration::ZERO)), Outcome::Bypassed(why))
 }
 
-fn take<C>(call: &Mutex<Option<C>>) -> C {
-    call.lock().unwrap_or_else(PoisonError::into_inner).take().expect("a request is answered once")
+/// How often a request looks for its variant.
+const ROUNDS: usize = 3;
+
+/// A request and who answers it. It lies where both can take it, rather than in the work: a caller who goes alone needs the
+/// response as it comes, and would otherwise have to buffer a body that nobody will share.
+struct Call<S, B>(Mutex<Stage<S, B>>);
+
+enum Stage<S, B> {
+    Waiting(S, Request<B>),
+    /// What it asked remains.
+    Started(Arc<HeaderMap>),
+}
+
+impl<S, B> Call<S, B> {
+    fn new(inner: S, request: Request<B>) -> Self {
+        Self(Mutex::new(Stage::Waiting(inner, request)))
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage<S, B>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn headers<T>(&self, read: impl FnOnce(&HeaderMap) -> T) -> T {
+        match &*self.stage() {
+            Stage::Waiting(_, request) => read(request.headers()),
+            Stage::Started(headers) => read(headers),
+        }
+    }
+
+    fn has_started(&self) -> bool {
+        matches!(*self.stage(), Stage::Started(_))
+    }
+
+    fn start(&self) -> (S, Request<B>, Arc<HeaderMap>) {
+        let mut stage = self.stage();
+        let asked = match &*stage {
+            Stage::Waiting(_, request) => Arc::new(request.headers().clone()),
+            Stage::Started(_) => unreachable!("a request is answered once"),
+        };
+        match std::mem::replace(&mut *stage, Stage::Started(Arc::clone(&asked))) {
+            Stage::Waiting(inner, request) => (inner, request, asked),
+            Stage::Started(_) => unreachable!("it was waiting under this lock"),
+        }
+    }
 }
 
 /// The response to one caller, made of the record of another's.
@@ -104,6 +170,7 @@ async fn lead<S, B, R>(
     settings: &Settings,
     inner: S,
     request: Request<B>,
+    asked: &HeaderMap,
     tell: oneshot::Sender<Own<R, S::Error>>,
 ) -> Done<Stored>
 where
@@ -129,9 +196,9 @@ where
         _ => (ResponseBody::untouched(body), Ok(None)),
     };
     let broken = read.is_err();
-    let record = read
-        .unwrap_or_default()
-        .map(|(lifetimes, (data, trailers))| (lifetimes, Stored::new(&head, lifetimes.fresh, data, trailers)));
+    let record = read.unwrap_or_default().map(|(lifetimes, (data, trailers))| {
+        (lifetimes, Stored::new(&head, lifetimes.fresh, select(&head, asked), data, trailers))
+    });
     let fresh = record.as_ref().map_or(Duration::ZERO, |(lifetimes, _)| lifetimes.fresh);
     let _ = tell.send(Ok((Response::from_parts(head, body), fresh)));
     match record {
@@ -147,6 +214,15 @@ where
             let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
             Done::Unshareable(settings.scatter.saturating_sub(tenth).saturating_add(jitter))
         }
+    }
+}
+
+/// What selects this response, and for requests like the one that asked.
+fn select(head: &Parts, asked: &HeaderMap) -> Option<Selection> {
+    match Varies::of(&head.headers) {
+        Varies::On(names) if names.is_empty() => None,
+        Varies::On(names) => Some(Selection::of(names.into(), asked)),
+        Varies::OnEverything => unreachable!("such a response is shared with nobody"),
     }
 }
 

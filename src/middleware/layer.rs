@@ -8,6 +8,7 @@ use super::{
     record::{Binary, Stored},
     service::Singleflight,
     share::{Lifetimes, Share, SharePolicy, share_fn},
+    variants::Variants,
 };
 use crate::{
     backend::Backend,
@@ -22,10 +23,14 @@ use crate::{
 #[must_use]
 pub struct SingleflightLayer(Arc<Settings>);
 
+/// A variant is not counted for longer, however long its responses are kept.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// What the layer and all its services know.
 #[derive(Clone)]
 pub(super) struct Settings {
     pub(super) engine: Arc<Engine<Stored>>,
+    pub(super) variants: Arc<Variants>,
     pub(super) options: Options,
     pub(super) usual: Lifetimes,
     pub(super) max_body: u64,
@@ -40,8 +45,10 @@ impl SingleflightLayer {
     ///
     /// The backend is a handle such as [`Memory`](crate::backend::Memory); replicas that share a store share flights.
     pub fn new(backend: impl Backend) -> Self {
+        let variants = backend.locals().get();
         Self(Arc::new(Settings {
             engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
+            variants,
             options: Options::default(),
             usual: Lifetimes::default(),
             max_body: 1 << 20,
@@ -139,6 +146,13 @@ impl SingleflightLayer {
     fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));
         self
+    }
+}
+
+impl Settings {
+    /// How long a variant may be of use.
+    pub(super) fn variant_life(&self) -> Duration {
+        self.usual.fresh.saturating_add(self.usual.stale).max(self.options.keep()).min(LONGEST)
     }
 }
 

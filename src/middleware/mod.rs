@@ -114,6 +114,7 @@ mod request;
 mod rules;
 mod service;
 mod share;
+mod variants;
 
 pub use self::{
     body::ResponseBody,

@@ -63,6 +63,8 @@ pub enum Why {
     NoKey,
     /// Responses of this key could not be shared a moment ago.
     Unshareable,
+    /// The target has more variants (`Vary`) than a replica takes part in.
+    Variants,
     /// The request waited as long as it was willing to.
     WaitTimeout,
     /// The store could not be reached in time.
@@ -126,6 +128,7 @@ impl fmt::Display for Why {
             Self::Expect => "expect",
             Self::NoKey => "no key",
             Self::Unshareable => "unshareable",
+            Self::Variants => "variants",
             Self::WaitTimeout => "wait timeout",
             Self::StoreUnavailable => "store unavailable",
             Self::Poisoned => "poisoned",

@@ -14,10 +14,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CON
 use http_body::Body;
 use serde::{Deserialize, Serialize};
 
-use super::{body::ResponseBody, fields::names, share::guarded};
-use crate::codec::{Codec, CodecError};
+use super::{body::ResponseBody, fields::names, share::guarded, variants::Selection};
+use crate::{
+    codec::{Codec, CodecError},
+    key::Digest,
+};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A response as everybody may see it. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,21 +33,38 @@ pub(super) struct Stored {
 struct Head {
     status: StatusCode,
     fresh: Duration,
+    selection: Option<Selection>,
     headers: HeaderMap,
     trailers: Option<HeaderMap>,
 }
 
 impl Stored {
     /// The part of a response that is not about one connection or one request.
-    pub(super) fn new(head: &Parts, fresh: Duration, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub(super) fn new(
+        head: &Parts,
+        fresh: Duration,
+        selection: Option<Selection>,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+    ) -> Self {
         let headers = for_everybody(&head.headers);
         let trailers = trailers.as_ref().map(for_everybody);
-        Self { head: Arc::new(Head { status: head.status, fresh, headers, trailers }), body }
+        Self { head: Arc::new(Head { status: head.status, fresh, selection, headers, trailers }), body }
     }
 
     /// How long it is fresh, counted from when it was stored.
     pub(super) fn fresh(&self) -> Duration {
         self.head.fresh
+    }
+
+    /// What selected it, if it varies.
+    pub(super) fn selection(&self) -> Option<&Selection> {
+        self.head.selection.as_ref()
+    }
+
+    /// Whether it may serve a request with these fields, as far as what it varies on goes.
+    pub(super) fn serves(&self, request: &HeaderMap) -> bool {
+        self.selection().is_none_or(|selection| selection.matches(request))
     }
 
     pub(super) fn into_response<B: Body<Data = Bytes>>(self) -> Response<ResponseBody<B>> {
@@ -91,6 +111,8 @@ struct Wire<'a> {
     fresh_ms: u64,
     body: u64,
     #[serde(borrow)]
+    selection: Option<(Vec<&'a str>, [u8; 16])>,
+    #[serde(borrow)]
     headers: Fields<'a>,
     #[serde(borrow)]
     trailers: Option<Fields<'a>>,
@@ -108,6 +130,11 @@ impl Codec<Stored> for Binary {
             status: stored.head.status.as_u16(),
             fresh_ms: u64::try_from(stored.head.fresh.as_millis()).unwrap_or(u64::MAX),
             body: stored.body.len() as u64,
+            selection: stored
+                .head
+                .selection
+                .as_ref()
+                .map(|selection| (selection.names.iter().map(HeaderName::as_str).collect(), selection.said.0)),
             headers: lines(&stored.head.headers),
             trailers: stored.head.trailers.as_ref().map(lines),
         })?;
@@ -131,6 +158,7 @@ impl Codec<Stored> for Binary {
         let head = Head {
             status: StatusCode::from_u16(wire.status)?,
             fresh: Duration::from_millis(wire.fresh_ms),
+            selection: wire.selection.map(selection).transpose()?,
             headers: map(wire.headers)?,
             trailers: wire.trailers.map(map).transpose()?,
         };
@@ -150,6 +178,11 @@ fn split(payload: &[u8]) -> Option<(&[u8], &[u8])> {
 
 fn lines(headers: &HeaderMap) -> Fields<'_> {
     headers.iter().map(|(name, line)| (name.as_str(), line.as_bytes())).collect()
+}
+
+fn selection((names, said): (Vec<&str>, [u8; 16])) -> Result<Selection, CodecError> {
+    let names = names.into_iter().map(HeaderName::try_from).collect::<Result<_, _>>()?;
+    Ok(Selection { names, said: Digest(said) })
 }
 
 fn map(fields: Fields<'_>) -> Result<HeaderMap, CodecError> {

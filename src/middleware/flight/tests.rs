@@ -67,7 +67,7 @@ where
         async { Ok::<_, Infallible>(response) }
     });
     let (tell, told) = oneshot::channel();
-    let done = lead(&settings(), inner, request, tell).await;
+    let done = lead(&settings(), inner, request, &HeaderMap::new(), tell).await;
     let Ok((response, _)) = told.await.unwrap();
     (response, done)
 }
@@ -225,7 +225,7 @@ async fn what_speaks_of_one_request_lets_go_of_those_who_wait_and_no_more() {
 async fn an_error_goes_to_its_own_caller() {
     let inner = service_fn(|_: Request<()>| async { Err::<Response<Full<Bytes>>, _>("no") });
     let (tell, told) = oneshot::channel();
-    let done = lead(&settings(), inner, Request::new(()), tell).await;
+    let done = lead(&settings(), inner, Request::new(()), &HeaderMap::new(), tell).await;
     assert!(matches!(done, Done::Failed(None)), "{done:?}");
     assert_eq!(told.await.unwrap().unwrap_err(), "no");
 }
@@ -235,7 +235,7 @@ async fn a_caller_that_went_away_changes_nothing() {
     let inner = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))) });
     let (tell, told) = oneshot::channel();
     drop(told);
-    let done = lead(&settings(), inner, Request::new(()), tell).await;
+    let done = lead(&settings(), inner, Request::new(()), &HeaderMap::new(), tell).await;
     assert!(matches!(done, Done::Value { .. }), "{done:?}");
 }
 
@@ -246,7 +246,7 @@ fn a_hit_tells_its_age_on_top_of_what_it_had() {
         for line in lines {
             head.headers.append(AGE, HeaderValue::from_static(line));
         }
-        let stored = Stored::new(&head, Duration::from_secs(9), Bytes::new(), None);
+        let stored = Stored::new(&head, Duration::from_secs(9), select(&head, &HeaderMap::new()), Bytes::new(), None);
         let response = shared::<Full<Bytes>>(&settings(), stored, source);
         response.headers().get(AGE).map(|age| age.to_str().unwrap().to_owned())
     };
