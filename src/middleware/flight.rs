@@ -54,7 +54,7 @@ where
     R::Error: Send + 'static,
 {
     let start = Instant::now();
-    let call = Arc::new(Call::new(inner, request));
+    let mut waiting = (inner, request);
     let own = |own: Own<R, S::Error>, outcome| {
         own.map(|(response, fresh)| signed(response, outcome, fresh, settings.cache_status.as_ref()))
     };
@@ -62,14 +62,18 @@ where
     // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
     for _ in 0..ROUNDS {
         let (now, life) = (Instant::now(), settings.variant_life());
-        let Some(key) = call.headers(|headers| settings.variants.locate(&base, headers, now, life)) else { break };
+        let Some(key) = settings.variants.locate(&base, waiting.1.headers(), now, life) else { break };
+        let call = Arc::new(Call::new(waiting.0, waiting.1));
         let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
         let work: Work<Stored> = {
             let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
             Box::new(move || {
                 Box::pin(async move {
-                    let (inner, request, asked) = call.start();
-                    lead(&settings, inner, request, &asked, tell).await
+                    match call.start() {
+                        Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell).await,
+                        // It went on to another key.
+                        None => Done::Unshareable(Duration::ZERO),
+                    }
                 })
             })
         };
@@ -83,23 +87,25 @@ where
                 if let (Source::Led | Source::Alone(_), Ok(response)) = (source, told.try_recv()) {
                     return own(response, source.into());
                 }
-                if call.headers(|headers| stored.serves(headers)) {
+                if call.headers(|headers| stored.serves(headers)) == Some(true) {
                     return Ok(shared(&settings, stored, source));
                 }
-                if call.has_started() {
+                match call.reclaim() {
+                    Some(reclaimed) => waiting = reclaimed,
                     // It refreshes a stale record, which turned out to be another variant's.
-                    return own(told.await.expect("work that runs tells its caller"), Outcome::Led);
+                    None => return own(told.await.expect("work that runs tells its caller"), Outcome::Led),
                 }
             }
             Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Alone(_, alone) | Answer::Refused(alone) => {
                 why = alone.into();
+                waiting = call.reclaim().expect("a caller that goes alone still has its request");
                 break;
             }
         }
     }
-    let (inner, request, _) = call.start();
+    let (inner, request) = waiting;
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
     own(Ok((response, Duration::ZERO)), Outcome::Bypassed(why))
 }
@@ -115,6 +121,7 @@ enum Stage<S, B> {
     Waiting(S, Request<B>),
     /// What it asked remains.
     Started(Arc<HeaderMap>),
+    Reclaimed,
 }
 
 impl<S, B> Call<S, B> {
@@ -126,26 +133,34 @@ impl<S, B> Call<S, B> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn headers<T>(&self, read: impl FnOnce(&HeaderMap) -> T) -> T {
+    fn headers<T>(&self, read: impl FnOnce(&HeaderMap) -> T) -> Option<T> {
         match &*self.stage() {
-            Stage::Waiting(_, request) => read(request.headers()),
-            Stage::Started(headers) => read(headers),
+            Stage::Waiting(_, request) => Some(read(request.headers())),
+            Stage::Started(headers) => Some(read(headers)),
+            Stage::Reclaimed => None,
         }
     }
 
-    fn has_started(&self) -> bool {
-        matches!(*self.stage(), Stage::Started(_))
+    /// For the work, unless the caller was faster.
+    fn start(&self) -> Option<(S, Request<B>, Arc<HeaderMap>)> {
+        let mut stage = self.stage();
+        let Stage::Waiting(_, request) = &*stage else { return None };
+        let asked = Arc::new(request.headers().clone());
+        match std::mem::replace(&mut *stage, Stage::Started(Arc::clone(&asked))) {
+            Stage::Waiting(inner, request) => Some((inner, request, asked)),
+            Stage::Started(_) | Stage::Reclaimed => unreachable!("it was waiting under this lock"),
+        }
     }
 
-    fn start(&self) -> (S, Request<B>, Arc<HeaderMap>) {
+    /// For the caller, unless the work was faster.
+    fn reclaim(&self) -> Option<(S, Request<B>)> {
         let mut stage = self.stage();
-        let asked = match &*stage {
-            Stage::Waiting(_, request) => Arc::new(request.headers().clone()),
-            Stage::Started(_) => unreachable!("a request is answered once"),
-        };
-        match std::mem::replace(&mut *stage, Stage::Started(Arc::clone(&asked))) {
-            Stage::Waiting(inner, request) => (inner, request, asked),
-            Stage::Started(_) => unreachable!("it was waiting under this lock"),
+        match std::mem::replace(&mut *stage, Stage::Reclaimed) {
+            Stage::Waiting(inner, request) => Some((inner, request)),
+            other => {
+                *stage = other;
+                None
+            }
         }
     }
 }

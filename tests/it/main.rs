@@ -8,6 +8,7 @@ mod http_flight;
 mod http_guards;
 mod http_support;
 mod http_tower;
+mod http_vary;
 mod http_wire;
 #[cfg(feature = "contract")]
 mod memory;
