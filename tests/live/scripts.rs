@@ -120,10 +120,7 @@ async fn a_known_record_is_read_without_a_script() {
     let server = Server::start();
     let proxy = Proxy::start(server.port()).await;
     let redis = Redis::connect(&proxy.url(), "known").await.unwrap();
-    let commands = || {
-        let data = proxy.traffic().into_iter().filter(|traffic| !traffic.subscribed);
-        data.flat_map(|traffic| traffic.commands).collect::<Vec<_>>()
-    };
+    let commands = || proxy.commands();
     let key = key("known");
     redis.put(&key, record("x", LONG)).await.unwrap();
     assert!(redis.recall(&key).is_none(), "nothing is known of a record that was put");
