@@ -218,7 +218,7 @@ impl Backend for Memory {
     }
 
     async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, BackendError> {
-        let watch = self.watches.arm(key.digest());
+        let watch = self.watches.arm(key);
         let Begin { owner, lease, followed } = begin;
         let begin = store::Begin { owner, inbox: self.inbox, lease, followed };
         let mut store = self.store();

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{Fence, Found};
-use crate::key::Digest;
+use crate::key::{Digest, Key};
 
 /// How many messages may wait for one flight. More are dropped: losing a message costs latency.
 const BACKLOG: usize = 16;
@@ -30,32 +30,51 @@ pub enum Notice {
 /// The flights of one replica that wait for a message, by digest of their key.
 ///
 /// For implementors of [`Backend`](super::Backend): [`arm`](Self::arm) before the store is asked,
-/// [`notify`](Self::notify) when a message comes in. Cloning is cheap.
+/// [`notify`](Self::notify) when a message comes in, or [`landed`](Self::landed) if it brings a record. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Watches(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    armed: HashMap<Digest, Vec<(u64, mpsc::Sender<Notice>)>>,
+    armed: HashMap<Digest, Vec<Armed>>,
+}
+
+#[derive(Debug)]
+struct Armed {
+    id: u64,
+    key: Key,
+    tx: mpsc::Sender<Notice>,
 }
 
 impl Watches {
     /// A watch that receives every message about `key` from now on.
-    pub fn arm(&self, key: Digest) -> Watch {
+    pub fn arm(&self, key: &Key) -> Watch {
         let (tx, rx) = mpsc::channel(BACKLOG);
         let mut table = self.table();
         table.next += 1;
         let id = table.next;
-        table.armed.entry(key).or_default().push((id, tx));
-        Watch { rx, key, id, watches: self.clone() }
+        let digest = key.digest();
+        table.armed.entry(digest).or_default().push(Armed { id, key: key.clone(), tx });
+        Watch { rx, key: digest, id, watches: self.clone() }
     }
 
     /// Passes a message on to the flights of `key`.
     pub fn notify(&self, key: Digest, notice: &Notice) {
         if let Some(armed) = self.table().armed.get(&key) {
-            for (_, tx) in armed {
+            for Armed { tx, .. } in armed {
                 let _ = tx.try_send(notice.clone());
+            }
+        }
+    }
+
+    /// Tells the flights of a key that a record has landed, which names its key in its canonical form. A flight of another
+    /// key with the same digest hears of it without the record: equal digests are not taken for equal keys.
+    pub fn landed(&self, canonical: &[u8], found: &Found) {
+        if let Some(armed) = self.table().armed.get(&Digest::of(canonical)) {
+            for Armed { key, tx, .. } in armed {
+                let own = (key.canonical() == canonical).then(|| found.clone());
+                let _ = tx.try_send(Notice::Landed(found.fence, own));
             }
         }
     }
@@ -108,10 +127,37 @@ impl Drop for Watch {
     fn drop(&mut self) {
         let mut table = self.watches.table();
         if let Some(armed) = table.armed.get_mut(&self.key) {
-            armed.retain(|(id, _)| *id != self.id);
+            armed.retain(|armed| armed.id != self.id);
             if armed.is_empty() {
                 table.armed.remove(&self.key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{super::Lifetimes, *};
+
+    #[tokio::test]
+    async fn a_record_reaches_only_the_flights_of_the_key_that_it_names() {
+        let watches = Watches::default();
+        let [mine, other] = ["mine", "other"].map(|part| Key::builder("test").part(part).finish());
+        let found = Found {
+            fence: Fence(7),
+            age: Duration::ZERO,
+            lifetimes: Lifetimes::default(),
+            cost: Duration::ZERO,
+            payload: Bytes::from_static(b"body"),
+        };
+        let (mut own, mut foreign) = (watches.arm(&mine), watches.arm(&other));
+        // As if both keys had the same digest, which no test can find.
+        let moved = watches.table().armed.remove(&other.digest()).expect("it is armed");
+        watches.table().armed.entry(mine.digest()).or_default().extend(moved);
+        watches.landed(mine.canonical(), &found);
+        assert_eq!(own.next().await, Notice::Landed(Fence(7), Some(found)));
+        assert_eq!(foreign.next().await, Notice::Landed(Fence(7), None));
     }
 }

@@ -89,7 +89,7 @@ impl Remote {
     /// Messages travel apart from replies: late, twice, or never.
     fn relay(&self, key: &Key, mut from: Watch) -> Watch {
         let (watches, digest, net) = (Watches::default(), key.digest(), Arc::clone(&self.net));
-        let watch = watches.arm(digest);
+        let watch = watches.arm(key);
         tokio::spawn(async move {
             while !watches.keys().is_empty() {
                 let Ok(notice) = tokio::time::timeout(Duration::from_secs(1), from.next()).await else { continue };

@@ -10,18 +10,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Fence, Notice, record};
+use super::{
+    Fence, Notice,
+    record::{self, Decoded},
+};
 use crate::key::Digest;
 
-/// Whom a message is about, and what it says. `None` if it is no message of this version.
+/// What an inbox is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// What became of the key with this digest.
+    About(Digest, Notice),
+    /// A record has landed; it names its key.
+    Landed(Decoded),
+}
+
+/// Reads a message. `None` if it is no message of this version.
 ///
 /// Anyone who may publish can forge messages, and one lost message costs latency only: what cannot be read is dropped,
-/// and a record that is not what the message says it is is left out, so that the waiter fetches the real one.
-pub(super) fn parse(message: &Bytes) -> Option<(Digest, Notice)> {
+/// and a record of another key than that of the waiter is left out, so that the waiter fetches the real one.
+pub(super) fn parse(message: &Bytes) -> Option<Message> {
     if let Some(record) = record::decode(message) {
-        let digest = Digest::of(record.key());
-        let found = record.trusted();
-        return Some((digest, Notice::Landed(found.fence, Some(found))));
+        return Some(Message::Landed(record));
     }
     let (&kind, rest) = message.split_first()?;
     let (digest, rest) = rest.split_first_chunk()?;
@@ -34,7 +44,7 @@ pub(super) fn parse(message: &Bytes) -> Option<(Digest, Notice)> {
         4 => Notice::Invalidated,
         _ => return None,
     };
-    Some((digest, notice))
+    Some(Message::About(digest, notice))
 }
 
 #[cfg(test)]
@@ -58,30 +68,39 @@ mod tests {
         record::encode(of, fence, &record)
     }
 
+    fn about(message: &Bytes) -> Option<(Digest, Notice)> {
+        match parse(message)? {
+            Message::About(digest, notice) => Some((digest, notice)),
+            Message::Landed(record) => panic!("{record:?} is a record"),
+        }
+    }
+
     #[test]
     fn every_kind_is_read() {
         let digest = key("a").digest();
-        assert_eq!(parse(&message(2, digest, 0, b"")), Some((digest, Notice::Retry)));
-        assert_eq!(parse(&message(4, digest, 0, b"")), Some((digest, Notice::Invalidated)));
+        assert_eq!(about(&message(2, digest, 0, b"")), Some((digest, Notice::Retry)));
+        assert_eq!(about(&message(4, digest, 0, b"")), Some((digest, Notice::Invalidated)));
         let scatter = Notice::Scatter(Duration::from_micros(9));
-        assert_eq!(parse(&message(3, digest, 9, b"")), Some((digest, scatter)));
-        assert_eq!(parse(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
-        assert_eq!(parse(&message(5, digest, 0, b"")), None);
-        let Some((of, Notice::Landed(Fence(9), Some(found)))) = parse(&record(&key("a"), Fence(9)).into()) else {
+        assert_eq!(about(&message(3, digest, 9, b"")), Some((digest, scatter)));
+        assert_eq!(about(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
+        assert_eq!(about(&message(5, digest, 0, b"")), None);
+        let Some(Message::Landed(landed)) = parse(&record(&key("a"), Fence(9)).into()) else {
             panic!("a record is a message");
         };
-        assert_eq!((of, &found.payload[..]), (digest, &b"body"[..]));
+        assert_eq!(landed.key(), key("a").canonical());
+        let found = landed.into_found();
+        assert_eq!((found.fence, &found.payload[..]), (Fence(9), &b"body"[..]));
     }
 
     #[test]
     fn a_record_speaks_of_its_own_key_alone() {
         for junk in [&b"sfr\x01junk"[..], b"sfr\x02", b""] {
-            assert_eq!(parse(&Bytes::copy_from_slice(junk)), None);
+            assert_eq!(about(&Bytes::copy_from_slice(junk)), None);
         }
         // What stands behind a kind is no record, whatever it looks like.
         let digest = key("a").digest();
         let behind = message(1, digest, 9, &record(&key("a"), Fence(9)));
-        assert_eq!(parse(&behind), Some((digest, Notice::Landed(Fence(9), None))));
+        assert_eq!(about(&behind), Some((digest, Notice::Landed(Fence(9), None))));
     }
 
     proptest! {

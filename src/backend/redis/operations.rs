@@ -46,13 +46,15 @@ impl Inner {
     pub(super) async fn begin(&self, key: &Key, begin: Begin) -> Result<Begun, Failure> {
         let digest = key.digest();
         // Before the name of the inbox is read: see there.
-        let watch = self.watches.arm(digest);
+        let watch = self.watches.arm(key);
         let lane = self.lane(self.known.get(digest).map_or(0, |known| known.size));
         let (name, state) = (self.names.record(digest), self.names.state(digest));
         let owner = hex(&begin.owner.0.to_be_bytes());
         let (lease, followed, linger) = (micros(begin.lease), begin.followed.0.to_string(), self.linger());
         let read = get(&name);
         for attempt in 1..=ATTEMPTS {
+            // What would not be sent need not wait for an inbox either.
+            lane.gate.check()?;
             let inbox = hex(&self.inbox.name().await?.0);
             let blind: &[u8] = if attempt < ATTEMPTS { b"0" } else { b"1" };
             let call = Call {

@@ -78,17 +78,17 @@ pub(super) struct Decoded {
 
 impl Decoded {
     /// The canonical form of the key it was stored under.
-    pub(super) fn key(&self) -> &[u8] {
+    pub(super) fn key(&self) -> &Bytes {
         &self.key
     }
 
     /// What it holds, if it is the record of `key`: names in the store are made of digests, and the key itself decides.
     pub(super) fn of(self, key: &Key) -> Option<Found> {
-        (self.key == key.canonical()).then(|| self.trusted())
+        (self.key == key.canonical()).then(|| self.into_found())
     }
 
-    /// What it holds, to a caller that has compared the key. Its age is zero until the caller sets it.
-    pub(super) fn trusted(self) -> Found {
+    /// What it holds, to a caller that compares the key. Its age is zero until the caller sets it.
+    pub(super) fn into_found(self) -> Found {
         let Self { fence, lifetimes, cost, payload, .. } = self;
         Found { fence, age: Duration::ZERO, lifetimes, cost, payload }
     }
