@@ -183,20 +183,27 @@ impl Inner {
         let lane = self.lane(self.known.get(digest).map_or(0, |known| known.size));
         let mut lifetime = redis::cmd("PTTL");
         lifetime.arg(&name);
-        // The lifetime first: if the record is replaced in between, it seems older than it is, never younger.
-        let answers = lane.commands(&[&lifetime, &get(&name)]).await?;
-        let [left, answer] = <[Value; 2]>::try_from(answers).map_err(|odd| Failure::odd(&Value::Array(odd)))?;
-        for answer in [&left, &answer] {
-            if let Value::ServerError(error) = answer {
-                return Err(Failure::of_server(error.clone()));
+        for _ in 0..ATTEMPTS {
+            // The lifetime first: if the record is replaced in between, it seems older than it is, never younger.
+            let answers = lane.commands(&[&lifetime, &get(&name)]).await?;
+            let [left, answer] = <[Value; 2]>::try_from(answers).map_err(|odd| Failure::odd(&Value::Array(odd)))?;
+            for answer in [&left, &answer] {
+                match answer {
+                    // Nobody who speaks this protocol stores anything but strings.
+                    Value::ServerError(error) if error.code() == "WRONGTYPE" => return Ok(None),
+                    Value::ServerError(error) => return Err(Failure::of_server(error.clone())),
+                    _ => {}
+                }
+            }
+            let Value::Int(left @ 0..) = left else { return Ok(None) };
+            let left = Duration::from_millis(left.unsigned_abs());
+            let Some(found) = body(answer).and_then(|body| record::decode(&body)?.of(key)) else { return Ok(None) };
+            // More than the whole: the lifetime is that of the record before. If it is again, it is of no record of ours.
+            if let Some(age) = found.lifetimes.keep.checked_sub(left) {
+                return Ok(Some(Found { age, ..found }));
             }
         }
-        let Value::Int(left @ 0..) = left else { return Ok(None) };
-        let found = body(answer).and_then(|body| record::decode(&body)?.of(key));
-        Ok(found.map(|found| {
-            let age = found.lifetimes.keep.saturating_sub(Duration::from_millis(left.unsigned_abs()));
-            Found { age, ..found }
-        }))
+        Ok(None)
     }
 
     async fn read_known(&self, key: &Key, known: Known) -> Result<Option<Found>, Failure> {

@@ -23,7 +23,7 @@ if usable then
 end
 local stale = usable and record.age < record.fresh + record.stale
 
-local state = redis.call('HMGET', KEYS[2], 'f', 'o', 'd', 'n', 'k', 'u', 'w')
+local state = ours('HMGET', KEYS[2], 'f', 'o', 'd', 'n', 'k', 'u', 'w')
 local fence = math.max(tonumber(state[1] or 0), record and record.fence or 0)
 local failures, dead = tonumber(state[4] or 0), tonumber(state[5] or 0)
 local scatter = tonumber(state[6] or 0)
@@ -40,7 +40,7 @@ if state[2] then
     -- A retry: its first reply was lost.
     return lead()
   end
-  local left = tonumber(state[3]) - now
+  local left = (tonumber(state[3]) or 0) - now
   if left > 0 then
     if failures >= 2 and not stale then
       return { 6 }

@@ -6,7 +6,7 @@
 
 local record = seen(KEYS[1])
 redis.call('UNLINK', KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w')
+local state = ours('HMGET', KEYS[2], 'f', 'i', 'w')
 if not state[1] then
   -- Nobody leads and nobody waits.
   return 1

@@ -9,7 +9,7 @@ if KEYS[3] and redis.call('EXISTS', KEYS[3]) == 0 then
 end
 local now = clock()
 local record = seen(KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w', 'u')
+local state = ours('HMGET', KEYS[2], 'f', 'i', 'w', 'u')
 local fence = math.max(now, tonumber(state[1] or 0) + 1, (record and record.fence or 0) + 1)
 
 -- Only this script knows the fence, so it writes it into the header of a record that it need not read.
