@@ -241,6 +241,11 @@ fn positive(setter: &str, duration: Duration) -> Duration {
 
 /// The address may hold a password, and therefore is not repeated.
 fn malformed(error: redis::RedisError) -> BackendError {
+    // The client library tells an address that it was built without from one that is wrong only in words.
+    if error.to_string().contains("TLS") {
+        let message = "an address with rediss:// needs TLS, which is not compiled in; use redis://, or enable TLS in the crate `redis`";
+        return BackendError::from(Failure::new(ErrorKind::Config, message)).with_source(error);
+    }
     let why = error.detail().map_or_else(|| error.to_string(), str::to_owned);
     let message = format!("the address of redis is malformed ({why}); write it like redis://user:password@host:6379/0");
     BackendError::from(Failure::new(ErrorKind::Config, message)).with_source(error)

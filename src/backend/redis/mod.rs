@@ -102,7 +102,7 @@ impl Redis {
     /// # Errors
     ///
     /// Fails at once, saying what to do, if the address is malformed, nobody answers there, the password is wrong, the
-    /// prefix is empty or holds braces or white space, or if it is not called inside a tokio runtime.
+    /// prefix is empty or holds white space or one of `:{}*?[]\`, or if it is not called inside a tokio runtime.
     ///
     /// # Cancel safety
     ///
