@@ -188,7 +188,8 @@ async fn connecting_may_take_longer_than_an_operation() {
 #[tokio::test]
 async fn a_server_that_was_away_is_used_within_a_second() {
     let mut server = Server::start();
-    let redis = Redis::connect(&server.url(), "back").await.unwrap();
+    // A breaker that opens would stay open for longer than anybody is patient.
+    let redis = Redis::builder("back").breaker_rest(LONG).connect(&server.url()).await.unwrap();
     server.kill();
     let start = Instant::now();
     // Long enough for the pauses to have grown to their greatest length.
