@@ -30,33 +30,38 @@ pub enum Notice {
 /// The flights of one replica that wait for a message, by digest of their key.
 ///
 /// For implementors of [`Backend`](super::Backend): [`arm`](Self::arm) before the store is asked,
-/// [`notify`](Self::notify) when a message comes in, or [`notify_variants`](Self::notify_variants) when it concerns all
-/// variants of a key. Cloning is cheap.
+/// [`notify`](Self::notify) when a message comes in, [`landed`](Self::landed) if it brings a record, or
+/// [`notify_variants`](Self::notify_variants) if it concerns all variants of a key. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Watches(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
-    armed: HashMap<Digest, Vec<(u64, mpsc::Sender<Notice>)>>,
+    armed: HashMap<Digest, Vec<Armed>>,
     /// The variants among them, by their primary: a message to all of them need not look at every key.
     variants: HashMap<Digest, HashSet<Digest>>,
+}
+
+#[derive(Debug)]
+struct Armed {
+    id: u64,
+    key: Key,
+    tx: mpsc::Sender<Notice>,
 }
 
 impl Watches {
     /// A watch that receives every message about `key` from now on.
     pub fn arm(&self, key: &Key) -> Watch {
-        let primary = key.is_variant().then(|| key.primary_digest());
-        let key = key.digest();
         let (tx, rx) = mpsc::channel(BACKLOG);
         let mut table = self.table();
         table.next += 1;
         let id = table.next;
-        table.armed.entry(key).or_default().push((id, tx));
-        if let Some(primary) = primary {
-            table.variants.entry(primary).or_default().insert(key);
+        table.armed.entry(key.digest()).or_default().push(Armed { id, key: key.clone(), tx });
+        if key.is_variant() {
+            table.variants.entry(key.primary_digest()).or_default().insert(key.digest());
         }
-        Watch { rx, key, primary, id, watches: self.clone() }
+        Watch { rx, key: key.clone(), id, watches: self.clone() }
     }
 
     /// Passes a message on to the flights of `key`.
@@ -68,6 +73,17 @@ impl Watches {
     pub fn notify_variants(&self, primary: Digest, notice: &Notice) {
         let table = self.table();
         table.variants.get(&primary).into_iter().flatten().for_each(|key| table.notify(*key, notice));
+    }
+
+    /// Tells the flights of a key that a record has landed, which names its key in its canonical form. A flight of another
+    /// key with the same digest hears of it without the record: equal digests are not taken for equal keys.
+    pub fn landed(&self, canonical: &[u8], found: &Found) {
+        if let Some(armed) = self.table().armed.get(&Digest::of(canonical)) {
+            for Armed { key, tx, .. } in armed {
+                let own = (key.canonical() == canonical).then(|| found.clone());
+                let _ = tx.try_send(Notice::Landed(found.fence, own));
+            }
+        }
     }
 
     /// The keys that somebody watches.
@@ -87,21 +103,21 @@ impl Watches {
 
 impl Table {
     fn notify(&self, key: Digest, notice: &Notice) {
-        for (_, tx) in self.armed.get(&key).into_iter().flatten() {
+        for Armed { tx, .. } in self.armed.get(&key).into_iter().flatten() {
             let _ = tx.try_send(notice.clone());
         }
     }
 
-    fn disarm(&mut self, key: Digest, primary: Option<Digest>, id: u64) {
-        let Some(armed) = self.armed.get_mut(&key) else { return };
-        armed.retain(|(other, _)| *other != id);
+    fn disarm(&mut self, key: &Key, id: u64) {
+        let Some(armed) = self.armed.get_mut(&key.digest()) else { return };
+        armed.retain(|armed| armed.id != id);
         if !armed.is_empty() {
             return;
         }
-        self.armed.remove(&key);
-        let Some(primary) = primary else { return };
-        if let Some(variants) = self.variants.get_mut(&primary) {
-            variants.remove(&key);
+        self.armed.remove(&key.digest());
+        let primary = key.primary_digest();
+        if let Some(variants) = self.variants.get_mut(&primary).filter(|_| key.is_variant()) {
+            variants.remove(&key.digest());
             if variants.is_empty() {
                 self.variants.remove(&primary);
             }
@@ -113,8 +129,7 @@ impl Table {
 #[derive(Debug)]
 pub struct Watch {
     rx: mpsc::Receiver<Notice>,
-    key: Digest,
-    primary: Option<Digest>,
+    key: Key,
     id: u64,
     watches: Watches,
 }
@@ -141,14 +156,35 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.watches.table().disarm(self.key, self.primary, self.id);
+        self.watches.table().disarm(&self.key, self.id);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bytes::Bytes;
 
+    use super::{super::Lifetimes, *};
+
+    #[tokio::test]
+    async fn a_record_reaches_only_the_flights_of_the_key_that_it_names() {
+        let watches = Watches::default();
+        let [mine, other] = ["mine", "other"].map(|part| Key::builder("test").part(part).finish());
+        let found = Found {
+            fence: Fence(7),
+            age: Duration::ZERO,
+            lifetimes: Lifetimes::default(),
+            cost: Duration::ZERO,
+            payload: Bytes::from_static(b"body"),
+        };
+        let (mut own, mut foreign) = (watches.arm(&mine), watches.arm(&other));
+        // As if both keys had the same digest, which no test can find.
+        let moved = watches.table().armed.remove(&other.digest()).expect("it is armed");
+        watches.table().armed.entry(mine.digest()).or_default().extend(moved);
+        watches.landed(mine.canonical(), &found);
+        assert_eq!(own.next().await, Notice::Landed(Fence(7), Some(found)));
+        assert_eq!(foreign.next().await, Notice::Landed(Fence(7), None));
+    }
     #[tokio::test]
     async fn a_message_to_variants_reaches_them_and_nobody_else() {
         let watches = Watches::default();

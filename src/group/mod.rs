@@ -28,6 +28,7 @@ mod error;
 #[expect(clippy::disallowed_methods, reason = "a flight's clock begins with its first caller")]
 mod table;
 #[cfg(all(test, feature = "json"))]
+#[expect(clippy::disallowed_methods, reason = "they measure on a paused clock")]
 mod tests;
 
 use std::{fmt, future::Future, panic::resume_unwind, sync::Arc, time::Duration};

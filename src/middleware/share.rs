@@ -360,7 +360,7 @@ mod tests {
             let admitted = verdict(status, Share::WaitersOnly);
             assert!(admitted.shared == WAITERS && admitted.passing, "{status}");
         }
-        assert!(!verdict(302, Share::Default).once && !verdict(403, Share::Default).shared.is_some());
+        assert!(!verdict(302, Share::Default).once && verdict(403, Share::Default).shared.is_none());
         assert!(!verdict(200, Share::Default).passing && verdict(200, Share::WaitersOnly).passing);
     }
 

@@ -31,10 +31,26 @@ async fn a_malformed_address_is_refused() {
 
 #[tokio::test]
 async fn a_prefix_that_cannot_work_is_refused() {
-    for prefix in ["", "a{b}", "a b"] {
+    for prefix in ["", "a{b}", "a b", "shop:eu", "shop*"] {
         let (kind, text) = refusal("redis://127.0.0.1/", prefix).await;
         assert!(kind == ErrorKind::Config && text.contains("prefix") && text.contains("choose"), "{text}");
     }
+}
+
+/// Asking for what was not compiled in is not a mistake in writing.
+#[tokio::test]
+async fn an_address_that_needs_tls_says_so() {
+    let (kind, text) = refusal("rediss://127.0.0.1/", "shop").await;
+    assert!(kind == ErrorKind::Config && text.contains("TLS") && !text.contains("malformed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients_is_named() {
+    let server = Server::start_with(&["--maxclients", "1"]);
+    let _only = server.connection().await;
+    let (kind, text) = refusal(&server.url(), "shop").await;
+    assert_eq!(kind, ErrorKind::Unavailable, "{text}");
+    assert!(text.contains("maxclients") && text.contains(&server.port().to_string()), "{text}");
 }
 
 #[tokio::test]
@@ -79,7 +95,7 @@ async fn a_lazy_handle_works_once_the_server_appears() {
     let error = redis.begin(&key("a"), ask(1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(start.elapsed() < Duration::from_secs(2));
-    server.restart();
+    server.restart().await;
     until_ok(async || redis.put(&key("a"), record("x", LONG)).await).await;
     until_ok(async || redis.begin(&key("a"), ask(1)).await).await;
     assert_eq!(&hit(&redis, &key("a")).await.payload[..], b"x");

@@ -51,8 +51,7 @@ async fn a_hanging_inbox_is_made_again() {
     let server = Server::start();
     let proxy = Proxy::start(server.port()).await;
     let leader = Redis::connect(&server.url(), "hang").await.unwrap();
-    let timeout = Duration::from_millis(200);
-    let redis = Redis::builder("hang").command_timeout(timeout).connect(&proxy.url()).await.unwrap();
+    let redis = Redis::connect(&proxy.url(), "hang").await.unwrap();
     lead(&leader, &key("hang"), 1).await;
     let (_, mut watch) = follow(&redis, &key("hang"), 2).await;
     proxy.hang(true);
@@ -139,7 +138,7 @@ async fn a_killed_server_is_found_again() {
             assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Unknown), "{error}");
         }
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        server.restart();
+        server.restart().await;
         until_ok(async || redis.put(&key("kill"), record("x", LONG)).await).await;
         assert_eq!(told(&mut watch).await, Notice::Retry);
         until_ok(async || redis.begin(&key("kill"), ask(9)).await).await;
@@ -153,7 +152,7 @@ async fn a_restart_between_operations_is_not_noticed() {
     let redis = Redis::connect(&server.url(), "idle").await.unwrap();
     let before = inboxes(&server, "idle").await;
     server.kill();
-    server.restart();
+    server.restart().await;
     let start = Instant::now();
     // The test's own look at the server is what tells that the handle is back.
     while inboxes(&server, "idle").await.is_empty() {
@@ -168,7 +167,7 @@ async fn a_restart_between_operations_is_not_noticed() {
 #[tokio::test]
 async fn a_hanging_server_costs_a_bounded_time() {
     let server = Server::start();
-    let timeout = Duration::from_millis(100);
+    let timeout = Duration::from_millis(500);
     let redis = Redis::builder("hung").command_timeout(timeout).connect(&server.url()).await.unwrap();
     redis.put(&key("hung"), record("x", LONG)).await.unwrap();
     server.pause();
@@ -178,7 +177,7 @@ async fn a_hanging_server_costs_a_bounded_time() {
         let expected = if number < 3 { ErrorKind::Unknown } else { ErrorKind::Unavailable };
         assert_eq!(error.kind(), expected, "operation {number}: {error}");
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     server.resume();
     until_ok(async || redis.put(&key("hung"), record("z", LONG)).await).await;
     assert_eq!(&until_ok(async || redis.get(&key("hung")).await).await.unwrap().payload[..], b"z");

@@ -58,6 +58,7 @@ async fn killed_inboxes_are_noted_again() {
     for round in 1..=3 {
         // The old names stay noted until the flight ends.
         parked(&server, &group_key("key"), 2 * round).await;
+        until(3, async || server.run::<Vec<String>>(&["PUBSUB", "CHANNELS"]).await.len()).await;
         let killed: usize = server.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
         assert_eq!(killed, 3);
     }
@@ -65,6 +66,8 @@ async fn killed_inboxes_are_noted_again() {
     job.release();
     assert_all(&answers(calls).await, "run 1");
     assert_eq!(job.runs(), 1);
+    // Connections that were lost again and again are made again with pauses: that of the leader, too.
+    recovered(&groups).await;
     burst(&server, &groups, "after").await;
 }
 

@@ -15,6 +15,7 @@ mod leftovers;
 mod losses;
 mod outage;
 mod parked;
+mod reconnecting;
 mod scripts;
 mod storage;
 mod strict;

@@ -52,7 +52,7 @@ async fn a_server_that_is_missing_at_the_start() {
         let waited = each_by_itself(&groups, &format!("round {round}")).await;
         assert!(waited < Duration::from_secs(2), "an error comes at once: {waited:?}");
     }
-    server.restart();
+    server.restart().await;
     println!("the server that was missing is used {:?} after its start", recovered(&groups).await);
     burst(&server, &groups, "after").await;
 }
@@ -81,7 +81,7 @@ async fn a_server_that_is_killed_before_the_work() {
         let waited = each_by_itself(&groups, &format!("round {round}")).await;
         assert!(waited < Duration::from_secs(2), "an error comes at once: {waited:?}");
     }
-    server.restart();
+    server.restart().await;
     println!("after the kill the server is used {:?} after its start", recovered(&groups).await);
     burst(&server, &groups, "after").await;
 }
@@ -109,7 +109,7 @@ async fn a_server_that_is_killed_during_the_work() {
         assert_all(&flown, &flown[0].value);
     }
     assert_eq!(job.runs(), 3, "one per replica");
-    server.restart();
+    server.restart().await;
     recovered(&groups).await;
     burst(&server, &groups, "after").await;
 }
@@ -133,7 +133,7 @@ async fn a_server_that_is_killed_when_the_work_ends_and_started_again() {
     println!("the leader's callers had their answer {:?} after the work", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_eq!(next.runs(), 0, "the others wait");
-    server.restart();
+    server.restart().await;
     next.started(1).await;
     next.release();
     for follower in followers {

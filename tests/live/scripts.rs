@@ -186,10 +186,7 @@ async fn a_known_record_is_read_without_a_script() {
 
 /// `plain` are the commands of the plain read: that of a variant asks for the floor of its family as well.
 async fn known(server: &Server, proxy: &Proxy, redis: &Redis, key: &Key, plain: &[&str]) {
-    let commands = || {
-        let data = proxy.traffic().into_iter().filter(|traffic| !traffic.subscribed);
-        data.flat_map(|traffic| traffic.commands).collect::<Vec<_>>()
-    };
+    let commands = || proxy.commands();
     redis.put(key, record("x", LONG)).await.unwrap();
     assert!(redis.recall(key).is_none(), "nothing is known of a record that was put");
     hit(redis, key).await;

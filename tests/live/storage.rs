@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_singleflight::{
     Key,
-    backend::{Backend, Begin, Completed, Found, Lifetimes, Notice, Owner, Reason, Record, Redis},
+    backend::{Backend, Begin, Begun, Completed, Fence, Found, Lifetimes, Notice, Owner, Reason, Record, Redis},
 };
 
 use crate::support::{
@@ -115,7 +115,7 @@ async fn crafted_records_are_misses() {
     let times = [3_600_000, 3_600_000, 0];
     let whole = |of: &Key| forge::record(of, 7, times, b"forged");
     type Forge<'a> = &'a dyn Fn(&Key) -> Vec<u8>;
-    let broken: [(&str, Forge<'_>); 9] = [
+    let broken: [(&str, Forge<'_>); 16] = [
         ("empty", &|_| vec![]),
         ("text", &|_| b"hello".to_vec()),
         ("of another key", &|_| whole(&key("another"))),
@@ -129,6 +129,13 @@ async fn crafted_records_are_misses() {
         }),
         ("a fence of zero", &|of| forge::record(of, 0, times, b"forged")),
         ("a fence beyond all", &|of| forge::record(of, u64::MAX, times, b"forged")),
+        ("the last fence", &|of| forge::record(of, (1 << 53) - 1, times, b"forged")),
+        ("a fence that leaves no room", &|of| forge::record(of, (1 << 52) + 1, times, b"forged")),
+        ("endless", &|of| forge::record(of, 7, [u64::MAX; 3], b"forged")),
+        ("kept for an age", &|of| forge::record(of, 7, [(1 << 41) + 1, 3_600_000, 0], b"forged")),
+        ("fresh for an age", &|of| forge::record(of, 7, [3_600_000, 1 << 63, 0], b"forged")),
+        ("stale for an age", &|of| forge::record(of, 7, [3_600_000, 0, 1 << 60], b"forged")),
+        ("with more left than its whole lifetime", &|of| forge::record(of, 7, [1000, 3_600_000, 0], b"forged")),
     ];
     for (number, (what, bytes)) in (1..).zip(broken) {
         for px in [Some(3_600_000), None] {
@@ -147,6 +154,128 @@ async fn crafted_records_are_misses() {
     server.set(&forge::name("crafted", &endless, "r"), forged, None).await;
     assert!(redis.get(&endless).await.unwrap().is_none());
     lead(&redis, &endless, 1).await;
+}
+
+/// Keys of another type than this version uses are in nobody's way.
+#[tokio::test]
+async fn foreign_types_are_replaced() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "types").await.unwrap();
+    let foreign: [&[&str]; 4] =
+        [&["LPUSH", "r", "x"], &["HSET", "r", "a", "b"], &["SET", "s", "x"], &["HSET", "s", "o", "me", "f", "7"]];
+    for (number, command) in foreign.iter().enumerate() {
+        let plant = async |what: &str| {
+            let key = key(&format!("{what} {number}"));
+            let name = forge::name("types", &key, command[1]);
+            let command: Vec<&str> = [&[command[0], &name], &command[2..]].concat();
+            let () = server.run(&command).await;
+            key
+        };
+        let begun = plant("begin").await;
+        assert!(redis.get(&begun).await.unwrap().is_none());
+        let (fence, _watch) = lead(&redis, &begun, 1).await;
+        redis.complete(&begun, Owner(1), fence, record("begun", LONG)).await.unwrap();
+        assert_eq!(&hit(&redis, &begun).await.payload[..], b"begun");
+        let put = plant("put").await;
+        redis.put(&put, record("put", LONG)).await.unwrap();
+        assert_eq!(&hit(&redis, &put).await.payload[..], b"put");
+        let invalidated = plant("invalidate").await;
+        redis.invalidate(&invalidated).await.unwrap();
+        lead(&redis, &invalidated, 1).await;
+    }
+}
+
+/// A record from the future of this server's clock: what comes next is above it all the same.
+#[tokio::test]
+async fn fences_rise_above_a_record_from_the_future() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "future").await.unwrap();
+    let future = Fence(4_000_000_000_000_000);
+    let plant = async |name: &str| {
+        let key = key(name);
+        let forged = forge::record(&key, future.0, [3_600_000, 0, 0], b"future");
+        server.set(&forge::name("future", &key, "r"), forged, Some(3_600_000)).await;
+        key
+    };
+    let begun = plant("begin").await;
+    let (fence, _watch) = lead(&redis, &begun, 1).await;
+    assert!(fence > future);
+    redis.invalidate(&begun).await.unwrap();
+    assert!(lead(&redis, &begun, 2).await.0 > fence);
+    let put = plant("put").await;
+    redis.put(&put, record("x", LONG)).await.unwrap();
+    assert!(hit(&redis, &put).await.fence > future);
+}
+
+/// Leases, scattering and records that are younger than the state prolong its life.
+#[tokio::test]
+async fn the_state_is_kept() {
+    let server = Server::start();
+    let redis = Redis::builder("kept").linger(Duration::from_millis(20)).connect(&server.url()).await.unwrap();
+    let short = |owner| Begin { lease: Duration::from_secs(60), ..ask(owner) };
+    let is_kept = async |key: &Key| {
+        let left: i64 = server.run(&["PTTL", &forge::name("kept", key, "s")]).await;
+        assert!(left > 3_000_000, "{left} ms");
+    };
+    let [renewed, scattered, put, found] = ["renewed", "scattered", "put", "found"].map(key);
+    redis.begin(&renewed, short(1)).await.unwrap();
+    redis.renew(&renewed, Owner(1), LONG).await.unwrap();
+    is_kept(&renewed).await;
+    redis.begin(&scattered, short(1)).await.unwrap();
+    redis.abort(&scattered, Owner(1), Reason::Scatter(LONG)).await.unwrap();
+    is_kept(&scattered).await;
+    redis.begin(&put, short(1)).await.unwrap();
+    redis.put(&put, record("x", LONG)).await.unwrap();
+    is_kept(&put).await;
+    let lifetimes = Lifetimes { keep: LONG, ..Lifetimes::default() };
+    redis.put(&found, Record { lifetimes, ..record("x", Duration::ZERO) }).await.unwrap();
+    redis.begin(&found, short(1)).await.unwrap();
+    is_kept(&found).await;
+}
+
+/// A success makes dead leaders count from zero.
+#[tokio::test]
+async fn a_success_forgets_the_dead() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "dead").await.unwrap();
+    let key = key("dead");
+    let dies = async |owner| {
+        let begin = Begin { lease: Duration::from_micros(1), ..ask(owner) };
+        assert!(matches!(redis.begin(&key, begin).await.unwrap(), Begun::Lead { .. }));
+        // Its lease, and more.
+        sleep(Duration::from_millis(2)).await;
+    };
+    dies(1).await;
+    dies(2).await;
+    let (fence, _watch) = lead(&redis, &key, 3).await;
+    redis.complete(&key, Owner(3), fence, record("x", Duration::ZERO)).await.unwrap();
+    // The shortest lifetime there is.
+    sleep(Duration::from_millis(2)).await;
+    dies(4).await;
+    lead(&redis, &key, 5).await;
+}
+
+/// A large record that is gone before the script runs, as the store may evict it: nothing is done, and it is said.
+#[tokio::test]
+async fn a_large_record_that_is_gone_changes_nothing() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "gone").await.unwrap();
+    let key = key("gone");
+    redis.put(&key, record("old", Duration::ZERO)).await.unwrap();
+    let (fence, _watch) = lead(&redis, &key, 1).await;
+    let [record, state, ready] = ["r", "s", "t:1"].map(|kind| forge::name("gone", &key, kind));
+    let run = async |script: &str, args: &[&str]| -> u64 {
+        let source = [include_str!("../../src/backend/redis/scripts/lib.lua"), script].concat();
+        server.run(&[&["EVAL", &source, "3", &record, &state, &ready], args].concat()).await
+    };
+    let digest = key.digest().to_string();
+    let before: Vec<String> = server.run(&["HGETALL", &state]).await;
+    let put = include_str!("../../src/backend/redis/scripts/put.lua");
+    assert_eq!(run(put, &["1", "1000", &digest, "channel"]).await, 0);
+    let complete = include_str!("../../src/backend/redis/scripts/complete.lua");
+    let (owner, fence) = (format!("{:032x}", 1), fence.0.to_string());
+    assert_eq!(run(complete, &[&owner, &fence, "1000", &digest, "channel"]).await, 2);
+    assert_eq!(server.run::<Vec<String>>(&["HGETALL", &state]).await, before);
 }
 
 /// A record of another key under this key's name is not used even by those who follow, however fresh it claims to be.

@@ -38,7 +38,7 @@ async fn refused_when_redis_is_away() {
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     }
     assert_eq!(job.runs(), 0, "refused before the work");
-    server.restart();
+    server.restart().await;
     recovered(&groups).await;
     burst(&server, &groups, "after").await;
 }

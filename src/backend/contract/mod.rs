@@ -35,8 +35,8 @@ use crate::key::Key;
 /// Longer than any test runs.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Long enough to be measured, short enough to wait for.
-const SHORT: Duration = Duration::from_millis(120);
+/// Long enough for a slow store to do a few operations in, short enough to wait for.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A message that does not come within this time does not come.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 /// What opens the breaker, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// So many errors in a row.
+    /// So many errors without an answer in between; timeouts are not among them.
     pub(super) errors: u32,
-    /// So many timeouts in a row: a hung server costs each of them the whole command timeout.
+    /// So many timeouts without an answer in between: a hung server costs each of them the whole command timeout.
     pub(super) timeouts: u32,
     /// After this long, one operation tries again.
     pub(super) rest: Duration,
@@ -26,6 +26,15 @@ pub(super) enum Outcome {
     TimedOut,
     /// Nobody waited for the end.
     Dropped,
+}
+
+/// As what an operation may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// As one of many.
+    Routine,
+    /// As the one that tries whether the store is back.
+    Probe,
 }
 
 /// Shared by all operations of a handle: after too many failures in a row they fail at once instead of waiting.
@@ -57,37 +66,36 @@ impl Breaker {
         self.errors == 0 && self.timeouts == 0 && self.open_until.is_none()
     }
 
-    /// Whether an operation may be sent, which then must [`end`](Self::end).
-    pub(super) fn admit(&mut self, now: Instant) -> bool {
-        match self.open_until {
-            None => true,
-            Some(until) if now >= until && !self.probing => {
-                self.probing = true;
-                true
-            }
-            Some(_) => false,
+    /// Whether an operation would be refused now.
+    pub(super) fn refuses(&self, now: Instant) -> bool {
+        self.open_until.is_some_and(|until| now < until || self.probing)
+    }
+
+    /// Whether an operation may be sent, and as what; it must [`end`](Self::end) then.
+    pub(super) fn admit(&mut self, now: Instant) -> Option<Admission> {
+        if self.refuses(now) {
+            return None;
         }
+        self.probing = self.open_until.is_some();
+        Some(if self.probing { Admission::Probe } else { Admission::Routine })
     }
 
     /// Notes how an operation ended.
-    pub(super) fn end(&mut self, now: Instant, outcome: Outcome) {
+    pub(super) fn end(&mut self, now: Instant, admission: Admission, outcome: Outcome) {
         match outcome {
-            Outcome::Answered => *self = Self::new(self.limits),
+            Outcome::Answered => return *self = Self::new(self.limits),
             Outcome::Failed => self.errors += 1,
-            Outcome::TimedOut => {
-                self.errors += 1;
-                self.timeouts += 1;
-            }
-            // Only a probe can end while the breaker is open and matter here: the next operation may probe instead.
-            Outcome::Dropped => self.probing = false,
+            Outcome::TimedOut => self.timeouts += 1,
+            Outcome::Dropped => {}
         }
-        if outcome == Outcome::Failed {
-            self.timeouts = 0;
+        // While it is open, what was sent before does not matter unless it is answered: the probe decides.
+        if admission == Admission::Routine && self.open_until.is_some() {
+            return;
         }
+        self.probing = false;
         let tripped = self.errors >= self.limits.errors || self.timeouts >= self.limits.timeouts;
-        if tripped && matches!(outcome, Outcome::Failed | Outcome::TimedOut) {
+        if tripped && outcome != Outcome::Dropped {
             self.open_until = Some(now + self.limits.rest);
-            self.probing = false;
         }
     }
 }
@@ -102,52 +110,77 @@ mod tests {
         (Breaker::new(Limits { errors: 5, timeouts: 3, rest: REST }), Instant::now())
     }
 
+    /// Sends an operation that ends like this.
+    fn send(breaker: &mut Breaker, now: Instant, outcome: Outcome) {
+        let admission = breaker.admit(now).expect("it is admitted");
+        breaker.end(now, admission, outcome);
+    }
+
     fn fail(breaker: &mut Breaker, now: Instant, outcome: Outcome, times: u32) {
-        for _ in 0..times {
-            assert!(breaker.admit(now));
-            breaker.end(now, outcome);
-        }
+        (0..times).for_each(|_| send(breaker, now, outcome));
     }
 
     #[test]
     fn five_errors_in_a_row_open_it() {
         let (mut breaker, now) = breaker();
         fail(&mut breaker, now, Outcome::Failed, 4);
-        fail(&mut breaker, now, Outcome::Answered, 1);
+        send(&mut breaker, now, Outcome::Answered);
         assert!(breaker.is_calm());
         fail(&mut breaker, now, Outcome::Failed, 5);
-        assert!(!breaker.admit(now));
+        assert!(breaker.refuses(now) && breaker.admit(now).is_none());
     }
 
     #[test]
     fn three_timeouts_in_a_row_open_it() {
         let (mut breaker, now) = breaker();
         fail(&mut breaker, now, Outcome::TimedOut, 2);
-        fail(&mut breaker, now, Outcome::Answered, 1);
+        send(&mut breaker, now, Outcome::Answered);
         fail(&mut breaker, now, Outcome::TimedOut, 3);
-        assert!(!breaker.admit(now));
+        assert_eq!(breaker.admit(now), None);
+    }
+
+    #[test]
+    fn timeouts_and_errors_are_counted_apart() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(Limits { errors: 5, timeouts: 10, rest: REST });
+        fail(&mut breaker, now, Outcome::TimedOut, 9);
+        fail(&mut breaker, now, Outcome::Failed, 4);
+        send(&mut breaker, now, Outcome::TimedOut);
+        assert_eq!(breaker.admit(now), None);
     }
 
     #[test]
     fn one_probe_after_the_rest_decides() {
         let (mut breaker, now) = breaker();
         fail(&mut breaker, now, Outcome::Failed, 5);
-        assert!(!breaker.admit(now + REST - Duration::from_millis(1)));
-        assert!(breaker.admit(now + REST));
-        assert!(!breaker.admit(now + REST), "one probe at a time");
-        breaker.end(now + REST, Outcome::Failed);
-        assert!(!breaker.admit(now + REST), "a failed probe rests again");
-        assert!(breaker.admit(now + 2 * REST));
-        breaker.end(now + 2 * REST, Outcome::Answered);
-        assert!(breaker.is_calm() && breaker.admit(now + 2 * REST));
+        assert_eq!(breaker.admit(now + REST - Duration::from_millis(1)), None);
+        assert_eq!(breaker.admit(now + REST), Some(Admission::Probe));
+        assert_eq!(breaker.admit(now + REST), None, "one probe at a time");
+        breaker.end(now + REST, Admission::Probe, Outcome::Failed);
+        assert_eq!(breaker.admit(now + REST), None, "a failed probe rests again");
+        send(&mut breaker, now + 2 * REST, Outcome::Answered);
+        assert!(breaker.is_calm());
+        assert_eq!(breaker.admit(now + 2 * REST), Some(Admission::Routine));
     }
 
     #[test]
     fn a_dropped_probe_lets_the_next_one_try() {
         let (mut breaker, now) = breaker();
         fail(&mut breaker, now, Outcome::TimedOut, 3);
-        assert!(breaker.admit(now + REST));
-        breaker.end(now + REST, Outcome::Dropped);
-        assert!(breaker.admit(now + REST));
+        send(&mut breaker, now + REST, Outcome::Dropped);
+        assert_eq!(breaker.admit(now + REST), Some(Admission::Probe));
+    }
+
+    #[test]
+    fn what_was_sent_before_it_opened_does_not_end_the_probe() {
+        let (mut breaker, now) = breaker();
+        fail(&mut breaker, now, Outcome::Failed, 5);
+        assert_eq!(breaker.admit(now + REST), Some(Admission::Probe));
+        for outcome in [Outcome::Dropped, Outcome::TimedOut, Outcome::Failed] {
+            breaker.end(now + REST, Admission::Routine, outcome);
+            assert_eq!(breaker.admit(now + REST), None, "one probe at a time, whatever else is {outcome:?}");
+        }
+        breaker.end(now + REST, Admission::Routine, Outcome::Answered);
+        assert!(breaker.is_calm(), "but an answer is an answer");
     }
 }

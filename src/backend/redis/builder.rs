@@ -124,7 +124,8 @@ impl RedisBuilder {
         self
     }
 
-    /// So many errors in a row open the breaker: operations then fail at once instead of being sent. 5 unless set.
+    /// So many errors without an answer in between open the breaker: operations then fail at once instead of being sent.
+    /// 5 unless set; timeouts are counted apart.
     ///
     /// # Panics
     ///
@@ -135,7 +136,7 @@ impl RedisBuilder {
         self
     }
 
-    /// So many timeouts in a row open the breaker. 3 unless set.
+    /// So many timeouts without an answer in between open the breaker. 3 unless set.
     ///
     /// # Panics
     ///
@@ -218,15 +219,7 @@ impl RedisBuilder {
         let commands = Arc::new(Link::new(address.clone(), settings.command_timeout));
         let bodies = Arc::new(Link::new(address.clone(), settings.body_timeout));
         let watches = Watches::default();
-        let lost = {
-            // What ended this connection most likely ended the others, but they cannot tell until they are used.
-            let (commands, bodies) = (Arc::clone(&commands), Arc::clone(&bodies));
-            move || {
-                commands.doubt();
-                bodies.doubt();
-            }
-        };
-        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone(), lost);
+        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone());
         let gate = Arc::new(Gate::new(settings.breaker));
         Ok(Redis(Arc::new(Inner {
             names,
@@ -248,6 +241,11 @@ fn positive(setter: &str, duration: Duration) -> Duration {
 
 /// The address may hold a password, and therefore is not repeated.
 fn malformed(error: redis::RedisError) -> BackendError {
+    // The client library tells an address that it was built without from one that is wrong only in words.
+    if error.to_string().contains("TLS") {
+        let message = "an address with rediss:// needs TLS, which is not compiled in; use redis://, or enable TLS in the crate `redis`";
+        return BackendError::from(Failure::new(ErrorKind::Config, message)).with_source(error);
+    }
     let why = error.detail().map_or_else(|| error.to_string(), str::to_owned);
     let message = format!("the address of redis is malformed ({why}); write it like redis://user:password@host:6379/0");
     BackendError::from(Failure::new(ErrorKind::Config, message)).with_source(error)

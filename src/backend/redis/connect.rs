@@ -19,10 +19,15 @@ use redis::{
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
-use super::{BackendError, ErrorKind, breaker::Outcome, error::Failure};
+use super::{
+    BackendError, ErrorKind,
+    breaker::Outcome,
+    error::Failure,
+    reconnect::{End, Pace, Rumours, State, heard, spread, up},
+};
 
 /// Half-open sockets are noticed after this long without traffic.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -36,20 +41,6 @@ const PIPELINE: usize = 512;
 
 /// A hung server shows only in timeouts: after so many in a row the connection is replaced.
 const TIMEOUTS: u32 = 3;
-
-/// Pauses between attempts to connect: from, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-
-/// Something that is either there, being made, or known to be away.
-#[derive(Clone, Debug)]
-pub(super) enum State<T> {
-    /// Not tried yet, or just lost: worth waiting for.
-    Pending,
-    /// There.
-    Up(T),
-    /// The last attempt failed: not worth waiting for.
-    Down(Failure),
-}
 
 /// A task that ends with its owner.
 #[derive(Debug)]
@@ -67,38 +58,6 @@ impl Drop for Task {
     }
 }
 
-/// What is there, waiting for it at most `patience`.
-pub(super) async fn up<T: Clone>(state: &watch::Receiver<State<T>>, patience: Duration) -> Result<T, Failure> {
-    if let State::Up(value) = &*state.borrow() {
-        return Ok(value.clone());
-    }
-    let mut state = state.clone();
-    let settled = timeout(patience, state.wait_for(|state| !matches!(state, State::Pending))).await;
-    match settled.as_ref().map(|state| state.as_deref()) {
-        Ok(Ok(State::Up(value))) => Ok(value.clone()),
-        Ok(Ok(State::Down(failure))) => {
-            // Whatever made the attempt fail, this operation was not sent. Wrong settings stay wrong settings.
-            let kind = if failure.kind == ErrorKind::Config { ErrorKind::Config } else { ErrorKind::Unavailable };
-            Err(Failure { kind, outcome: Outcome::Failed, ..failure.clone() })
-        }
-        _ => Err(Failure::new(ErrorKind::Unavailable, "redis is not connected")),
-    }
-}
-
-/// Pauses between attempts: doubled each time, with jitter, so that a fleet does not come back in step.
-pub(super) struct Backoff(Duration);
-
-impl Backoff {
-    pub(super) fn new() -> Self {
-        Self(PAUSE.0)
-    }
-
-    pub(super) async fn pause(&mut self) {
-        sleep(self.0.mul_f64(rand::random_range(0.5..1.0))).await;
-        self.0 = (self.0 * 2).min(PAUSE.1);
-    }
-}
-
 /// The server, and how to connect to it.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
@@ -107,6 +66,8 @@ pub(super) struct Address {
     pub(super) place: Arc<str>,
     pub(super) connect_timeout: Duration,
     pub(super) command_timeout: Duration,
+    /// What its connections tell each other.
+    pub(super) rumours: Rumours,
 }
 
 impl Address {
@@ -129,34 +90,29 @@ impl Address {
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP2).set_skip_set_lib_name();
         let client = Client::open(info.set_tcp_settings(tcp).set_redis_settings(settings))
             .map_err(|error| Failure::of_connecting("this address", error))?;
-        Ok(Self { client, place, connect_timeout, command_timeout })
+        Ok(Self { client, place, connect_timeout, command_timeout, rumours: Rumours::default() })
     }
 
     async fn connect(&self, response_timeout: Duration) -> Result<MultiplexedConnection, Failure> {
+        // One time for all of it, the first answer included: the time for an operation may be shorter.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(response_timeout))
+            .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE);
         let connect = async {
-            let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
             // A hung server still accepts: only an answer proves that it is there.
             let answer = ping(&connection).await?;
+            connection.set_response_timeout(response_timeout);
             Ok((connection, answer))
         };
         match timeout(self.connect_timeout, connect).await {
             Ok(Ok((connection, Value::SimpleString(_)))) => Ok(connection),
-            Ok(Ok((_, Value::ServerError(error)))) => Err(Failure::of_server(error)),
+            Ok(Ok((_, Value::ServerError(error)))) => Err(Failure::of_connecting(&self.place, error.into())),
             Ok(Ok((_, value))) => Err(Failure::odd(&value)),
             Ok(Err(error)) => Err(Failure::of_connecting(&self.place, error)),
-            Err(_) => Err(self.too_slow()),
+            Err(_) => Err(Failure::silent(&self.place)),
         }
-    }
-
-    /// The server accepted, or seemed to, and then said nothing.
-    pub(super) fn too_slow(&self) -> Failure {
-        let place = &self.place;
-        let why = "it did not answer in time; check address, network and firewall";
-        Failure::new(ErrorKind::Unavailable, format!("cannot connect to redis at {place}: {why}"))
     }
 }
 
@@ -184,10 +140,8 @@ pub(super) struct Live {
 struct Signals {
     /// Somebody needs the connection: it is not made before.
     wanted: Notify,
-    /// The greatest generation that was found broken.
-    broken: watch::Sender<u64>,
-    /// There is reason to doubt that the connection still lives.
-    doubted: Notify,
+    /// The greatest generation that was found broken, and how.
+    broken: watch::Sender<(u64, Option<Failure>)>,
     timeouts: AtomicU32,
 }
 
@@ -196,8 +150,7 @@ impl Link {
     pub(super) fn new(address: Address, response_timeout: Duration) -> Self {
         let signals = Arc::new(Signals {
             wanted: Notify::new(),
-            broken: watch::Sender::new(0),
-            doubted: Notify::new(),
+            broken: watch::Sender::new((0, None)),
             timeouts: AtomicU32::new(0),
         });
         let (publish, state) = watch::channel(State::Pending);
@@ -226,9 +179,9 @@ impl Link {
         up(&self.state, patience).await.map(drop)
     }
 
-    /// Notes how an operation on `live` ended.
-    pub(super) fn note(&self, live: &Live, failure: Option<&Failure>) {
-        let timed_out = failure.is_some_and(|failure| failure.outcome == Outcome::TimedOut);
+    /// Notes how an operation on `live` ended. What ended together with it says so only once.
+    pub(super) fn note(&self, live: &Live, mut failure: Option<&mut Failure>) {
+        let timed_out = failure.as_ref().is_some_and(|failure| failure.outcome == Outcome::TimedOut);
         let timeouts = &self.signals.timeouts;
         // Reading first keeps the cache line shared while all is well.
         let hung = if timed_out {
@@ -239,20 +192,23 @@ impl Link {
             }
             false
         };
-        if hung || failure.is_some_and(|failure| failure.replace) {
-            timeouts.store(0, Ordering::Relaxed);
-            // Many operations find the same connection broken; it is replaced once.
-            self.signals.broken.send_if_modified(|broken| {
-                let news = *broken < live.generation;
-                *broken = live.generation.max(*broken);
-                news
-            });
+        let Some(failure) = failure.as_mut().filter(|failure| hung || failure.replace) else { return };
+        timeouts.store(0, Ordering::Relaxed);
+        if self.state.has_changed().is_err() {
+            failure.message = Failure::orphaned().message;
         }
-    }
-
-    /// Has the connection checked, because another one to the same server was lost.
-    pub(super) fn doubt(&self) {
-        self.signals.doubted.notify_one();
+        let news = self.signals.broken.send_if_modified(|(broken, why)| {
+            let news = *broken < live.generation;
+            if news {
+                (*broken, *why) = (live.generation, Some(failure.clone()));
+            }
+            news
+        });
+        // All that was in the air found the same connection broken. It is replaced once, and speaks against the server
+        // once: else a single lost connection would pass for a server that fails again and again.
+        if !news && failure.replace {
+            failure.outcome = Outcome::Dropped;
+        }
     }
 }
 
@@ -263,28 +219,39 @@ async fn supervise(
     signals: Arc<Signals>,
 ) {
     signals.wanted.notified().await;
+    let mut pace = Pace::new(address.rumours.clone());
+    let mut refused = false;
     for generation in 1.. {
-        let mut backoff = Backoff::new();
-        let connection = loop {
-            match address.connect(response_timeout).await {
-                Ok(connection) => break connection,
-                Err(failure) => publish.send_replace(State::Down(failure)),
-            };
-            backoff.pause().await;
-        };
+        let (connection, made) = pace.persist(&publish, || address.connect(response_timeout)).await;
+        let mut lost = address.rumours.lost().subscribe();
         publish.send_replace(State::Up(Live { connection: connection.clone(), generation }));
-        let mut broken = signals.broken.subscribe();
-        loop {
-            tokio::select! {
-                () = async { drop(broken.wait_for(|broken| *broken >= generation).await) } => break,
-                () = signals.doubted.notified() => {
-                    let alive = timeout(address.command_timeout, ping(&connection)).await;
-                    if !matches!(alive, Ok(Ok(Value::SimpleString(_)))) {
-                        break;
-                    }
-                }
-            }
+        if refused {
+            // Only now: where this connection leads is where the others should.
+            spread(address.rumours.moved());
         }
-        publish.send_replace(State::Pending);
+        let mut broken = signals.broken.subscribe();
+        let end = loop {
+            tokio::select! {
+                end = ended(&mut broken, generation) => break end,
+                () = heard(&mut lost) => match timeout(address.command_timeout, ping(&connection)).await {
+                    Ok(Ok(Value::SimpleString(_))) => {}
+                    Ok(_) => break End::Closed,
+                    Err(_) => break End::Silent,
+                },
+            }
+        };
+        refused = matches!(end, End::Refused(_));
+        pace.lost(&publish, made, &address.place, end).await;
+    }
+}
+
+/// Waits until an operation found the connection with this generation broken.
+async fn ended(broken: &mut watch::Receiver<(u64, Option<Failure>)>, generation: u64) -> End {
+    let broken = broken.wait_for(|(broken, _)| *broken >= generation).await;
+    match broken.as_deref() {
+        Ok((_, Some(failure))) if failure.outcome == Outcome::TimedOut => End::Silent,
+        // The server answered: it is there, and does not want this.
+        Ok((_, Some(failure))) if failure.kind != ErrorKind::Unknown => End::Refused(failure.clone()),
+        _ => End::Closed,
     }
 }

@@ -26,6 +26,24 @@ impl Failure {
         Self { outcome: Outcome::TimedOut, ..Self::new(ErrorKind::Unknown, message) }
     }
 
+    /// The server accepted, or seemed to, and then said nothing.
+    pub(super) fn silent(place: &str) -> Self {
+        let why = "it did not answer in time; check address, network and firewall";
+        Self::new(ErrorKind::Unavailable, format!("cannot connect to redis at {place}: {why}"))
+    }
+
+    /// The server accepted and closed again.
+    pub(super) fn short_lived(place: &str) -> Self {
+        let why = "it closed a connection that had just been made; its log may tell why";
+        Self::new(ErrorKind::Unavailable, format!("redis at {place} is left alone for a moment: {why}"))
+    }
+
+    /// The tasks that keep the connections are gone.
+    pub(super) fn orphaned() -> Self {
+        let why = "the tokio runtime on which this handle was made has ended; make one on the runtime that uses it";
+        Self::new(ErrorKind::Unavailable, why)
+    }
+
     /// An answer that this version does not understand.
     ///
     /// It says of what kind the answer is, but not what stands in it: that may be somebody's result.
@@ -72,6 +90,10 @@ impl Failure {
             "READONLY" => (ErrorKind::Refused, "this redis is a read-only replica; connect to its primary"),
             "MASTERDOWN" => (ErrorKind::Refused, "this redis is a replica that lost its primary"),
             "MISCONF" => (ErrorKind::Refused, "redis cannot persist to disk and therefore refuses writes"),
+            "MOVED" | "ASK" => (
+                ErrorKind::Config,
+                "this is a node of a redis cluster, and clusters are not supported yet; use a redis that is none",
+            ),
             "CLUSTERDOWN" | "TRYAGAIN" => (ErrorKind::Refused, "the redis cluster is not ready for this key"),
             _ => (ErrorKind::Protocol, "redis answered with an unexpected error"),
         };
@@ -91,7 +113,20 @@ impl Failure {
             return Self { source: Some(error), ..Self::new(ErrorKind::Config, message) };
         }
         match ServerError::try_from(error) {
-            Ok(error) => Self::of_server(error),
+            Ok(error) => {
+                let failure = Self::of_server(error.clone());
+                if failure.kind != ErrorKind::Protocol {
+                    return failure;
+                }
+                let why = match error.details() {
+                    Some(details) if details.contains("max number of clients") => {
+                        "it has as many clients as it may; raise its maxclients, or find out who keeps so many"
+                    }
+                    details => details.unwrap_or(error.code()),
+                };
+                let message = format!("redis at {place} refused the connection: {why}");
+                Self { source: Some(error.clone().into()), ..Self::new(ErrorKind::Unavailable, message) }
+            }
             Err(error) => {
                 let why = if error.is_connection_refusal() {
                     "nothing listens there; start the server or correct the address".to_owned()
@@ -156,6 +191,8 @@ mod tests {
             ("NOREPLICAS Not enough good replicas to write.", ErrorKind::Refused, false),
             ("NOPERM this user has no permissions to run the 'get' command", ErrorKind::Config, false),
             ("ERR The user executing the script can't run this command", ErrorKind::Config, false),
+            ("MOVED 3999 127.0.0.1:6381", ErrorKind::Config, false),
+            ("ASK 3999 127.0.0.1:6381", ErrorKind::Config, false),
             ("ERR value is not an integer or out of range", ErrorKind::Protocol, false),
             ("WRONGTYPE Operation against a key", ErrorKind::Protocol, false),
         ] {

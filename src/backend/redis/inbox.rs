@@ -12,14 +12,16 @@ use tokio::{
 
 use super::{
     Notice, Watches,
-    connect::{Address, Backoff, State, Task, up},
+    connect::{Address, Task},
     error::Failure,
     keys::Names,
-    message::{self, About},
+    message::{self, Message},
+    reconnect::{End, Pace, State, heard, spread, up},
 };
 use crate::{key::Digest, protocol::lease::Inbox as Name};
 
-/// A connection that is silent this long is asked whether it lives: a lost message is only noticed this way.
+/// A connection that is silent this long is asked whether it lives: a lost message is only noticed this way. It has as
+/// long to answer, however short the time for an operation is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// After a loss, so many parked flights at a time begin again, and then there is a pause.
@@ -37,16 +39,11 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Subscribes in the background. `lost` is called whenever the connection has gone.
-    pub(super) fn new(
-        address: Address,
-        names: Arc<Names>,
-        watches: Watches,
-        lost: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
+    /// Subscribes in the background.
+    pub(super) fn new(address: Address, names: Arc<Names>, watches: Watches) -> Self {
         let (publish, state) = watch::channel(State::Pending);
         let patience = address.command_timeout;
-        let task = Task::spawn(supervise(address, names, watches, publish, lost));
+        let task = Task::spawn(supervise(address, names, watches, publish));
         Self { state, patience, _task: task }
     }
 
@@ -61,36 +58,34 @@ impl Inbox {
     }
 }
 
-async fn supervise(
-    address: Address,
-    names: Arc<Names>,
-    watches: Watches,
-    publish: watch::Sender<State<Name>>,
-    lost: impl Fn(),
-) {
+async fn supervise(address: Address, names: Arc<Names>, watches: Watches, publish: watch::Sender<State<Name>>) {
+    let rumours = &address.rumours;
+    let mut pace = Pace::new(rumours.clone());
+    let mut moved = rumours.moved().subscribe();
     loop {
-        let mut backoff = Backoff::new();
-        let (name, sink, stream) = loop {
+        let subscribe = || {
+            // Whatever moved before leads this attempt to where it moved.
+            moved.mark_unchanged();
             // A new name each time: messages to the old one may have been lost, and must not seem to arrive.
             let name = Name(rand::random());
-            match subscribe(&address, names.inbox(name)).await {
-                Ok((sink, stream)) => break (name, sink, stream),
-                Err(failure) => publish.send_replace(State::Down(failure)),
-            };
-            backoff.pause().await;
+            let subscribed = subscribe(&address, names.inbox(name));
+            async move { subscribed.await.map(|(sink, stream)| (name, sink, stream)) }
         };
+        let ((name, sink, stream), made) = pace.persist(&publish, subscribe).await;
         // Whoever watches now took an older name, or none yet, in which case beginning again does no harm.
         let parked = watches.keys();
         publish.send_replace(State::Up(name));
-        tokio::select! {
-            () = receive(stream, &watches) => {}
+        let end = tokio::select! {
+            () = receive(stream, &watches) => End::Closed,
+            () = heard(&mut moved) => End::Closed,
             () = async {
                 wake(parked, &watches).await;
-                heartbeat(sink, address.command_timeout).await;
-            } => {}
-        }
-        publish.send_replace(State::Pending);
-        lost();
+                heartbeat(sink, address.command_timeout.max(HEARTBEAT)).await;
+            } => End::Silent,
+        };
+        // The links cannot tell that they were lost until they are used.
+        spread(rumours.lost());
+        pace.lost(&publish, made, &address.place, end).await;
     }
 }
 
@@ -102,7 +97,7 @@ async fn subscribe(address: &Address, channel: String) -> Result<(PubSubSink, Pu
     };
     match timeout(address.connect_timeout, subscribe).await {
         Ok(subscribed) => subscribed.map_err(|error| Failure::of_connecting(&address.place, error)),
-        Err(_) => Err(address.too_slow()),
+        Err(_) => Err(Failure::silent(&address.place)),
     }
 }
 
@@ -111,8 +106,12 @@ async fn receive(mut stream: PubSubStream, watches: &Watches) {
     while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
         let Ok(bytes) = message.get_payload::<Vec<u8>>() else { continue };
         match message::parse(&Bytes::from(bytes)) {
-            Some((About::Key(key), notice)) => watches.notify(key, &notice),
-            Some((About::VariantsOf(primary), notice)) => watches.notify_variants(primary, &notice),
+            Some(Message::About(key, notice)) => watches.notify(key, &notice),
+            Some(Message::VariantsInvalidated(primary)) => watches.notify_variants(primary, &Notice::Invalidated),
+            Some(Message::Landed(record)) => {
+                let key = record.key().clone();
+                watches.landed(&key, &record.into_found());
+            }
             None => {}
         }
     }

@@ -38,6 +38,12 @@ impl Names {
         if prefix.contains(['{', '}']) {
             return refuse("contains a brace, which would move its keys to one cluster slot");
         }
+        if prefix.contains(':') {
+            return refuse("contains a colon, so that the rights of the user of one application could cover another");
+        }
+        if prefix.contains(['*', '?', '[', ']', '\\']) {
+            return refuse("contains a character that stands for others where rights are given (one of *?[]\\)");
+        }
         if prefix.contains(|char: char| char.is_whitespace() || char.is_control()) {
             return refuse("contains white space or a control character");
         }
@@ -128,9 +134,19 @@ mod tests {
 
     #[test]
     fn a_prefix_that_cannot_work_is_refused_with_the_reason() {
-        for (prefix, why) in
-            [("", "empty"), ("a{b", "brace"), ("a}b", "brace"), ("a b", "white space"), ("a\n", "white")]
-        {
+        for (prefix, why) in [
+            ("", "empty"),
+            ("a{b", "brace"),
+            ("a}b", "brace"),
+            ("a b", "white space"),
+            ("a\n", "white"),
+            ("shop:eu", "colon"),
+            ("a*", "stands for"),
+            ("a?", "stands for"),
+            ("a[bc]", "stands for"),
+            ("a]", "stands for"),
+            ("a\\", "stands for"),
+        ] {
             let error = Names::new(prefix).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(why), "{error}");

@@ -1,7 +1,7 @@
 //! How operations travel: through the breaker, on a connection, and back as values or failures.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     ErrorKind,
-    breaker::{Breaker, Limits, Outcome},
+    breaker::{Admission, Breaker, Limits, Outcome},
     connect::Link,
     error::Failure,
     script::Call,
@@ -33,6 +33,7 @@ pub(super) struct Gate {
 /// The right to send one operation; how it ends is noted even if nobody waits for it.
 struct Pass<'a> {
     gate: &'a Gate,
+    admission: Admission,
     outcome: Outcome,
 }
 
@@ -41,13 +42,28 @@ impl Gate {
         Self { calm: AtomicBool::new(true), breaker: Mutex::new(Breaker::new(limits)) }
     }
 
-    fn admit(&self) -> Result<Pass<'_>, Failure> {
-        let calm = self.calm.load(Ordering::Relaxed);
-        if !calm && !self.breaker.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now()) {
-            let message = "redis failed too often in a row and is left alone for a moment";
-            return Err(Failure::new(ErrorKind::Unavailable, message));
+    /// Fails if an operation would not be sent: whoever must wait for something else first need not.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if !self.calm.load(Ordering::Relaxed) && self.breaker().refuses(Instant::now()) {
+            return Err(Self::refusal());
         }
-        Ok(Pass { gate: self, outcome: Outcome::Dropped })
+        Ok(())
+    }
+
+    fn admit(&self) -> Result<Pass<'_>, Failure> {
+        let admission = match self.calm.load(Ordering::Relaxed) {
+            true => Admission::Routine,
+            false => self.breaker().admit(Instant::now()).ok_or_else(Self::refusal)?,
+        };
+        Ok(Pass { gate: self, admission, outcome: Outcome::Dropped })
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal() -> Failure {
+        Failure::new(ErrorKind::Unavailable, "redis failed too often in a row and is left alone for a moment")
     }
 }
 
@@ -64,8 +80,8 @@ impl Drop for Pass<'_> {
         if routine && calm.load(Ordering::Relaxed) {
             return;
         }
-        let mut breaker = self.gate.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        breaker.end(Instant::now(), self.outcome);
+        let mut breaker = self.gate.breaker();
+        breaker.end(Instant::now(), self.admission, self.outcome);
         calm.store(breaker.is_calm(), Ordering::Relaxed);
     }
 }
@@ -78,8 +94,8 @@ impl Lane {
         let answer = async {
             let mut live = self.link.live().await?;
             let answer = live.connection.send_packed_command(command).await.map_err(Failure::of_operation);
-            let answer = answer.and_then(checked);
-            self.link.note(&live, answer.as_ref().err());
+            let mut answer = answer.and_then(checked);
+            self.link.note(&live, answer.as_mut().err());
             answer
         }
         .await;
@@ -97,22 +113,19 @@ impl Lane {
         let answers = async {
             let mut live = self.link.live().await?;
             let answers = live.connection.send_packed_commands(&pipeline, 0, commands.len()).await;
-            let answers = answers.map_err(Failure::of_operation);
-            let failure = match &answers {
-                Err(failure) => Some(failure.clone()),
-                Ok(values) => values.iter().find_map(refusal),
-            };
-            self.link.note(&live, failure.as_ref());
-            Ok((answers?, failure))
+            let mut answers = answers.map_err(Failure::of_operation);
+            let mut refused = answers.iter().flatten().find_map(refusal);
+            self.link.note(&live, answers.as_mut().err().or(refused.as_mut()));
+            Ok((answers?, refused))
         }
         .await;
-        pass.end(answers.as_ref().map_or_else(Some, |(_, failure)| failure.as_ref()));
+        pass.end(answers.as_ref().map_or_else(Some, |(_, refused)| refused.as_ref()));
         answers.map(|(values, _)| values)
     }
 
-    /// Several commands in one exchange, of which none may fail.
-    pub(super) async fn all<const N: usize>(&self, commands: [&Cmd; N]) -> Result<[Value; N], Failure> {
-        let answers = self.commands(&commands).await?.into_iter().map(checked).collect::<Result<Vec<_>, _>>()?;
+    /// Several reads in one exchange, of which none may fail.
+    pub(super) async fn reads<const N: usize>(&self, commands: [&Cmd; N]) -> Result<[Value; N], Failure> {
+        let answers = self.commands(&commands).await?.into_iter().map(ours).collect::<Result<Vec<_>, _>>()?;
         answers.try_into().map_err(|odd| Failure::odd(&Value::Array(odd)))
     }
 
@@ -147,6 +160,14 @@ impl Lane {
 
 fn checked(answer: Value) -> Result<Value, Failure> {
     refusal(&answer).map_or(Ok(answer), Err)
+}
+
+/// What lies there as another type was put there by nobody who speaks this protocol: to readers it is nothing.
+fn ours(answer: Value) -> Result<Value, Failure> {
+    match &answer {
+        Value::ServerError(error) if error.code() == "WRONGTYPE" => Ok(Value::Nil),
+        _ => checked(answer),
+    }
 }
 
 fn refusal(answer: &Value) -> Option<Failure> {

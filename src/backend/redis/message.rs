@@ -11,27 +11,30 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Fence, Notice, record};
+use super::{
+    Fence, Notice,
+    record::{self, Decoded},
+};
 use crate::key::Digest;
 
-/// Whom a message is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum About {
-    /// The key with this digest.
-    Key(Digest),
-    /// All variants of the key with this digest.
-    VariantsOf(Digest),
+/// What an inbox is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// What became of the key with this digest.
+    About(Digest, Notice),
+    /// All variants of the key with this digest were invalidated.
+    VariantsInvalidated(Digest),
+    /// A record has landed; it names its key.
+    Landed(Decoded),
 }
 
-/// Whom a message is about, and what it says. `None` if it is no message of this version.
+/// Reads a message. `None` if it is no message of this version.
 ///
 /// Anyone who may publish can forge messages, and one lost message costs latency only: what cannot be read is dropped,
-/// and a record that is not what the message says it is is left out, so that the waiter fetches the real one.
-pub(super) fn parse(message: &Bytes) -> Option<(About, Notice)> {
+/// and a record of another key than that of the waiter is left out, so that the waiter fetches the real one.
+pub(super) fn parse(message: &Bytes) -> Option<Message> {
     if let Some(record) = record::decode(message) {
-        let digest = Digest::of(record.key());
-        let found = record.trusted();
-        return Some((About::Key(digest), Notice::Landed(found.fence, Some(found))));
+        return Some(Message::Landed(record));
     }
     let (&kind, rest) = message.split_first()?;
     let (digest, rest) = rest.split_first_chunk()?;
@@ -41,11 +44,11 @@ pub(super) fn parse(message: &Bytes) -> Option<(About, Notice)> {
         1 => Notice::Landed(Fence(number), None),
         2 => Notice::Retry,
         3 => Notice::Scatter(Duration::from_micros(number)),
-        4 | 5 => Notice::Invalidated,
+        4 => Notice::Invalidated,
+        5 => return Some(Message::VariantsInvalidated(digest)),
         _ => return None,
     };
-    let about = if kind == 5 { About::VariantsOf(digest) } else { About::Key(digest) };
-    Some((about, notice))
+    Some(Message::About(digest, notice))
 }
 
 #[cfg(test)]
@@ -69,32 +72,43 @@ mod tests {
         record::encode(of, fence, &record)
     }
 
+    fn about(message: &Bytes) -> Option<(Digest, Notice)> {
+        match parse(message)? {
+            Message::About(digest, notice) => Some((digest, notice)),
+            other => panic!("{other:?} is about more or less than a key"),
+        }
+    }
+
     #[test]
     fn every_kind_is_read() {
         let digest = key("a").digest();
-        let about = About::Key(digest);
-        assert_eq!(parse(&message(2, digest, 0, b"")), Some((about, Notice::Retry)));
-        assert_eq!(parse(&message(4, digest, 0, b"")), Some((about, Notice::Invalidated)));
-        assert_eq!(parse(&message(5, digest, 0, b"")), Some((About::VariantsOf(digest), Notice::Invalidated)));
+        assert_eq!(about(&message(2, digest, 0, b"")), Some((digest, Notice::Retry)));
+        assert_eq!(about(&message(4, digest, 0, b"")), Some((digest, Notice::Invalidated)));
         let scatter = Notice::Scatter(Duration::from_micros(9));
-        assert_eq!(parse(&message(3, digest, 9, b"")), Some((about, scatter)));
-        assert_eq!(parse(&message(1, digest, 9, b"")), Some((about, Notice::Landed(Fence(9), None))));
-        assert_eq!(parse(&message(6, digest, 0, b"")), None);
-        let Some((of, Notice::Landed(Fence(9), Some(found)))) = parse(&record(&key("a"), Fence(9)).into()) else {
+        assert_eq!(about(&message(3, digest, 9, b"")), Some((digest, scatter)));
+        assert_eq!(about(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
+        assert_eq!(about(&message(6, digest, 0, b"")), None);
+        let Some(Message::VariantsInvalidated(of)) = parse(&message(5, digest, 0, b"")) else {
+            panic!("a message about variants");
+        };
+        assert_eq!(of, digest);
+        let Some(Message::Landed(landed)) = parse(&record(&key("a"), Fence(9)).into()) else {
             panic!("a record is a message");
         };
-        assert_eq!((of, &found.payload[..]), (about, &b"body"[..]));
+        assert_eq!(landed.key(), key("a").canonical());
+        let found = landed.into_found();
+        assert_eq!((found.fence, &found.payload[..]), (Fence(9), &b"body"[..]));
     }
 
     #[test]
     fn a_record_speaks_of_its_own_key_alone() {
         for junk in [&b"sfr\x01junk"[..], b"sfr\x02", b""] {
-            assert_eq!(parse(&Bytes::copy_from_slice(junk)), None);
+            assert_eq!(about(&Bytes::copy_from_slice(junk)), None);
         }
         // What stands behind a kind is no record, whatever it looks like.
         let digest = key("a").digest();
         let behind = message(1, digest, 9, &record(&key("a"), Fence(9)));
-        assert_eq!(parse(&behind), Some((About::Key(digest), Notice::Landed(Fence(9), None))));
+        assert_eq!(about(&behind), Some((digest, Notice::Landed(Fence(9), None))));
     }
 
     proptest! {

@@ -5,12 +5,12 @@
 //! A handle keeps two or three connections: one for commands, one for bodies above 64 KiB (made when the first such
 //! body travels, so that small operations never wait behind large ones), and one on which this replica hears what
 //! becomes of flights. Each is replaced by itself when it is lost, when redis hangs, or when redis turns out to be a
-//! replica that takes no writes. After 5 errors or 3 timeouts in a row, operations fail at once for 1 s, and then one of
-//! them tries again.
+//! replica that takes no writes. While there is none, operations fail at once. After 5 errors or 3 timeouts in a row they
+//! do so for 1 s although there is one, and then one of them tries again.
 //!
 //! # What it asks of the server
 //!
-//! Redis 6.2 or later; `volatile-*` as eviction policy is recommended. What is evicted costs a duplicate execution,
+//! Redis 6.2 or later, and not a cluster; `volatile-*` as eviction policy is recommended. What is evicted costs a duplicate execution,
 //! never a wrong answer. All times are those of the server.
 //!
 //! A user with these rights suffices (for the prefix `shop`):
@@ -37,7 +37,6 @@
 #[cfg_attr(test, expect(clippy::disallowed_methods, reason = "its tests tell it the time"))]
 mod breaker;
 mod builder;
-#[expect(clippy::disallowed_methods, reason = "pauses between attempts are jittered")]
 mod connect;
 mod error;
 #[expect(clippy::disallowed_methods, reason = "the name of an inbox is random")]
@@ -53,6 +52,8 @@ mod message;
     reason = "what is known to be fresh is so on the local clock; a put has an owner of its own"
 )]
 mod operations;
+#[expect(clippy::disallowed_methods, reason = "pauses between attempts are jittered, and depend on what was before")]
+mod reconnect;
 mod record;
 mod script;
 
@@ -103,7 +104,7 @@ impl Redis {
     /// # Errors
     ///
     /// Fails at once, saying what to do, if the address is malformed, nobody answers there, the password is wrong, the
-    /// prefix is empty or holds braces or white space, or if it is not called inside a tokio runtime.
+    /// prefix is empty or holds white space or one of `:{}*?[]\`, or if it is not called inside a tokio runtime.
     ///
     /// # Cancel safety
     ///

@@ -53,6 +53,8 @@ impl Inner {
         let (lease, followed, linger) = (micros(begin.lease), begin.followed.0.to_string(), self.linger());
         let read = get(&name);
         for attempt in 1..=ATTEMPTS {
+            // What would not be sent need not wait for an inbox either.
+            lane.gate.check()?;
             let inbox = hex(&self.inbox.name().await?.0);
             let blind: &[u8] = if attempt < ATTEMPTS { b"0" } else { b"1" };
             let call = Call {
@@ -180,23 +182,29 @@ impl Inner {
         let lane = self.lane(self.known.get(key.digest()).map_or(0, |known| known.size));
         let mut lifetime = redis::cmd("PTTL");
         lifetime.arg(&name);
-        // The lifetime first: if the record is replaced in between, it seems older than it is, never younger.
-        let (left, answer, floor) = match self.ask_floor(key) {
-            None => {
-                let [left, answer] = lane.all([&lifetime, &get(&name)]).await?;
-                (left, answer, Fence::NONE)
+        let (read, ask) = (get(&name), self.ask_floor(key));
+        for _ in 0..ATTEMPTS {
+            // The lifetime first: if the record is replaced in between, it seems older than it is, never younger.
+            let (left, answer, floor) = match &ask {
+                None => {
+                    let [left, answer] = lane.reads([&lifetime, &read]).await?;
+                    (left, answer, Fence::NONE)
+                }
+                Some(ask) => {
+                    let [left, answer, floor] = lane.reads([&lifetime, &read, ask]).await?;
+                    (left, answer, floor_of(floor))
+                }
+            };
+            let Value::Int(left @ 0..) = left else { return Ok(None) };
+            let left = Duration::from_millis(left.unsigned_abs());
+            let found = body(answer).and_then(|body| record::decode(&body)?.of(key));
+            let Some(found) = found.filter(|found| found.fence > floor) else { return Ok(None) };
+            // More than the whole: the lifetime is that of the record before. If it is again, it is of no record of ours.
+            if let Some(age) = found.lifetimes.keep.checked_sub(left) {
+                return Ok(Some(Found { age, ..found }));
             }
-            Some(ask) => {
-                let [left, answer, floor] = lane.all([&lifetime, &get(&name), &ask]).await?;
-                (left, answer, floor_of(floor))
-            }
-        };
-        let Value::Int(left @ 0..) = left else { return Ok(None) };
-        let found = body(answer).and_then(|body| record::decode(&body)?.of(key));
-        Ok(found.filter(|found| found.fence > floor).map(|found| {
-            let age = found.lifetimes.keep.saturating_sub(Duration::from_millis(left.unsigned_abs()));
-            Found { age, ..found }
-        }))
+        }
+        Ok(None)
     }
 
     async fn read_known(&self, key: &Key, known: Known) -> Result<Option<Found>, Failure> {
@@ -204,7 +212,7 @@ impl Inner {
         let (answer, floor) = match self.ask_floor(key) {
             None => (lane.command(&read).await?, Fence::NONE),
             Some(ask) => {
-                let [answer, floor] = lane.all([&read, &ask]).await?;
+                let [answer, floor] = lane.reads([&read, &ask]).await?;
                 (answer, floor_of(floor))
             }
         };

@@ -19,11 +19,15 @@ const MAGIC: [u8; 4] = *b"sfr\x01";
 /// Bytes before the key.
 const HEAD: usize = 48;
 
-/// The greatest fence that a double holds exactly: scripts calculate in doubles.
-const LAST_FENCE: u64 = (1 << 53) - 1;
+/// The greatest fence that is believed. Scripts calculate in doubles, which hold integers exactly up to twice as much: the
+/// other half is room to grow in, whoever wrote this one.
+const LAST_FENCE: u64 = 1 << 52;
 
 /// The longest time the store is asked to keep anything, 34 years: more would overflow what a double holds exactly.
 const LONGEST_MS: u64 = 1 << 40;
+
+/// The longest time that is believed; in the scripts too.
+const LONGEST_BELIEVED: Duration = Duration::from_millis(2 * LONGEST_MS);
 
 /// Milliseconds for the store, rounded up: what is not zero never becomes zero.
 pub(super) fn millis(duration: Duration) -> u64 {
@@ -78,17 +82,17 @@ pub(super) struct Decoded {
 
 impl Decoded {
     /// The canonical form of the key it was stored under.
-    pub(super) fn key(&self) -> &[u8] {
+    pub(super) fn key(&self) -> &Bytes {
         &self.key
     }
 
     /// What it holds, if it is the record of `key`: names in the store are made of digests, and the key itself decides.
     pub(super) fn of(self, key: &Key) -> Option<Found> {
-        (self.key == key.canonical()).then(|| self.trusted())
+        (self.key == key.canonical()).then(|| self.into_found())
     }
 
-    /// What it holds, to a caller that has compared the key. Its age is zero until the caller sets it.
-    pub(super) fn trusted(self) -> Found {
+    /// What it holds, to a caller that compares the key. Its age is zero until the caller sets it.
+    pub(super) fn into_found(self) -> Found {
         let Self { fence, lifetimes, cost, payload, .. } = self;
         Found { fence, age: Duration::ZERO, lifetimes, cost, payload }
     }
@@ -109,7 +113,7 @@ pub(super) fn decode(bytes: &Bytes) -> Option<Decoded> {
     let cost = Duration::from_micros(number(&mut rest)?);
     let (length, rest) = rest.split_first_chunk()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    if length > rest.len() || !(1..=LAST_FENCE).contains(&fence) {
+    if length > rest.len() || !(1..=LAST_FENCE).contains(&fence) || keep.max(fresh).max(stale) > LONGEST_BELIEVED {
         return None;
     }
     let key = bytes.slice(HEAD..HEAD + length);
@@ -201,6 +205,18 @@ mod tests {
     fn a_fence_that_scripts_cannot_hold_is_a_miss() {
         for fence in [0, LAST_FENCE + 1, u64::MAX] {
             assert!(decode(&encode(&key(b"a"), Fence(fence), &record(b"")).into()).is_none());
+        }
+    }
+
+    #[test]
+    fn a_time_beyond_all_is_a_miss() {
+        let longest = 2 * LONGEST_MS;
+        for index in [12, 20, 28] {
+            for (ms, believed) in [(longest, true), (longest + 1, false), (u64::MAX, false)] {
+                let mut bytes = encode(&key(b"a"), Fence(7), &record(b"body"));
+                bytes[index..index + 8].copy_from_slice(&ms.to_be_bytes());
+                assert_eq!(decode(&bytes.into()).is_some(), believed, "{ms} ms at {index}");
+            }
         }
     }
 

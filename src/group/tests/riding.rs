@@ -129,7 +129,7 @@ fn host(runtime: &Runtime, group: &Group<u64>) -> impl Future + Unpin + use<> {
 }
 
 fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap()
+    Builder::new_multi_thread().worker_threads(1).enable_time().build().expect("threads can be started")
 }
 
 #[test]

@@ -28,7 +28,7 @@ async fn replicas_that_start_without_redis_coalesce_alone_and_then_together() {
             assert_eq!(fleet.executions().await, 3 * round);
         }
 
-        fleet.server.restart();
+        fleet.server.restart().await;
         let start = Instant::now();
         let mut round = 3;
         // Each replica finds it in its own time: a round to which all have come back costs one execution.

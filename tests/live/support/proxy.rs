@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
 };
 
 use tokio::{
@@ -12,10 +15,14 @@ use tokio::{
     task::JoinHandle,
 };
 
+/// How much is read at once.
+const READ: usize = 64 * 1024;
+
 /// What passed on one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
-    /// Exchanges: the client wrote, one or many commands, and the server answered.
+    /// Exchanges: the client wrote, one or many commands, and the server answered. Operations that are in the air at the
+    /// same time share them, so it takes the commands as well to tell what was paid.
     pub exchanges: usize,
     /// The names of all commands, in order.
     pub commands: Vec<String>,
@@ -69,6 +76,11 @@ impl Proxy {
         self.traffic().iter().filter(|traffic| !traffic.subscribed).map(|traffic| traffic.exchanges).sum()
     }
 
+    /// The names of all commands on connections that carry data, in order on each of them.
+    pub fn commands(&self) -> Vec<String> {
+        self.traffic().into_iter().filter(|traffic| !traffic.subscribed).flat_map(|traffic| traffic.commands).collect()
+    }
+
     /// Loses every pub/sub message from now on, or stops doing so.
     pub fn drop_messages(&self, drop: bool) {
         self.mode.send_modify(|mode| mode.drop_messages = drop);
@@ -120,9 +132,9 @@ async fn carry(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, tr
     let (from_server, to_server) = server.into_split();
     let cuts = mode.borrow().cuts;
     let mut cut = mode.clone();
-    // True while commands wait for their answer: the first byte of the answer ends the exchange.
-    let waiting = Mutex::new(false);
-    let requests = pump(from_client, to_server, mode.clone(), |frame, _| {
+    // True while commands wait for their answer: the first answer ends the exchange, unless the client is still writing.
+    let (waiting, writing, answering) = (Mutex::new(false), AtomicBool::new(false), AtomicBool::new(false));
+    let requests = pump(from_client, to_server, mode.clone(), &writing, |frame, _| {
         let name = command(frame);
         let mut traffic = traffic.lock().unwrap();
         traffic.sent += frame.len();
@@ -132,8 +144,8 @@ async fn carry(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, tr
         traffic.exchanges += usize::from(!was_waiting);
         true
     });
-    let answers = pump(from_server, to_client, mode, |frame, mode| {
-        *waiting.lock().unwrap() = false;
+    let answers = pump(from_server, to_client, mode, &answering, |frame, mode| {
+        *waiting.lock().unwrap() &= writing.load(SeqCst);
         traffic.lock().unwrap().received += frame.len();
         !(mode.drop_messages && frame.starts_with(b"*3\r\n$7\r\nmessage\r\n"))
     });
@@ -144,14 +156,16 @@ async fn carry(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, tr
     }
 }
 
-/// Passes whole frames on if `pass` says so.
+/// Passes whole frames on if `pass` says so. `partial` tells whether more is to come of what was read.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
+    partial: &AtomicBool,
     pass: impl Fn(&[u8], Mode) -> bool,
 ) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    // Room for all that was written at once: left to itself, a buffer grows by a few bytes for each read.
+    let mut buffer = Vec::with_capacity(READ);
     while from.read_buf(&mut buffer).await? > 0 {
         let mut out = Vec::new();
         let mut start = 0;
@@ -164,6 +178,8 @@ async fn pump(
             start += length;
         }
         buffer.drain(..start);
+        buffer.reserve(READ);
+        partial.store(!buffer.is_empty(), SeqCst);
         to.write_all(&out).await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind},
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -37,9 +37,10 @@ impl Server {
         for _ in 0..5 {
             let port = free_port();
             fs::create_dir_all(&dir).expect("the directory for temporary files is writable");
-            let process = launch(port, &dir, &args);
-            let mut server = Self { process, port, dir: dir.clone(), args: args.clone() };
-            if server.answers() {
+            let mut process = launch(port, &dir, &args);
+            let says = process.stdout.take().expect("its output is ours");
+            let server = Self { process, port, dir: dir.clone(), args: args.clone() };
+            if ready(says) {
                 return server;
             }
         }
@@ -75,10 +76,12 @@ impl Server {
         self.process.wait().expect("the process is ours");
     }
 
-    /// Starts again, on the same port, after [`kill`](Self::kill).
-    pub fn restart(&mut self) {
+    /// Starts again, on the same port, after [`kill`](Self::kill). Tasks go on meanwhile, and find nobody at first.
+    pub async fn restart(&mut self) {
         self.process = launch(self.port, &self.dir, &self.args);
-        assert!(self.answers(), "redis-server did not start again on port {}", self.port);
+        let says = self.process.stdout.take().expect("its output is ours");
+        let ready = tokio::task::spawn_blocking(|| ready(says)).await.expect("reading does not panic");
+        assert!(ready, "redis-server did not start again on port {}", self.port);
     }
 
     /// Stops the process: connections stay, nothing is answered.
@@ -94,21 +97,21 @@ impl Server {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).expect("the process can be signalled");
     }
+}
 
-    /// Waits until the process says that it is ready; `false` if it ended instead.
-    fn answers(&mut self) -> bool {
-        let mut says = BufReader::new(self.process.stdout.take().expect("its output is ours"));
-        let mut line = String::new();
-        while says.read_line(&mut line).is_ok_and(|read| read > 0) {
-            if line.contains("Ready to accept connections") {
-                // Whatever else it says must go somewhere.
-                thread::spawn(move || io::copy(&mut says, &mut io::sink()));
-                return true;
-            }
-            line.clear();
+/// Waits until a process says that it is ready; `false` if it ended instead.
+fn ready(says: ChildStdout) -> bool {
+    let mut says = BufReader::new(says);
+    let mut line = String::new();
+    while says.read_line(&mut line).is_ok_and(|read| read > 0) {
+        if line.contains("Ready to accept connections") {
+            // Whatever else it says must go somewhere.
+            thread::spawn(move || io::copy(&mut says, &mut io::sink()));
+            return true;
         }
-        false
+        line.clear();
     }
+    false
 }
 
 impl Drop for Server {
@@ -138,7 +141,7 @@ fn launch(port: u16, dir: &PathBuf, args: &[String]) -> Child {
         Ok(process) => process,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             panic!(
-                "these tests need the program `redis-server` (6.2 or later) on PATH; install it, e.g. `apt-get install redis-server`"
+                "these tests need the program `redis-server` (7 or newer) on PATH; install it, e.g. `apt-get install redis-server`"
             )
         }
         Err(error) => panic!("redis-server cannot be started: {error}"),

@@ -25,9 +25,9 @@ if usable then
 end
 local stale = usable and record.age < record.fresh + record.stale
 
-local state = redis.call('HMGET', KEYS[2], 'f', 'o', 'd', 'n', 'k', 'u', 'w', 'v')
+local state = ours('HMGET', KEYS[2], 'f', 'o', 'd', 'n', 'k', 'u', 'w', 'v')
 local fence = math.max(tonumber(state[1] or 0), record and record.fence or 0)
-local leader, deadline = state[2], tonumber(state[3] or 0)
+local leader, deadline = state[2], tonumber(state[3]) or 0
 local failures, dead = tonumber(state[4] or 0), tonumber(state[5] or 0)
 local waiting = state[7] or ''
 local scatter = tonumber(state[6] or 0)

@@ -8,7 +8,7 @@
 local now = clock()
 local record = seen(KEYS[1])
 redis.call('UNLINK', KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w', 'v', 'g', 'j')
+local state = ours('HMGET', KEYS[2], 'f', 'i', 'w', 'v', 'g', 'j')
 local told
 if state[1] then
   local fence = math.max(now, tonumber(state[1]) + 1, (record and record.fence or 0) + 1)

@@ -24,17 +24,31 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
+-- Reads a key of ours. What lies there as another type was put there by nobody who speaks this protocol: it is removed,
+-- because no operation could get past it.
+local function ours(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    if string.find(reply.err, 'WRONGTYPE', 1, true) then
+      redis.call('UNLINK', key)
+    end
+    return redis.call(command, key, ...)
+  end
+  return reply
+end
+
 -- What the header of the stored record tells (milliseconds), or nil. Only the header is read: Redis hashes every byte
 -- of a string that enters Lua. A header that no version of this crate wrote is no record, and neither is one without a
--- lifetime; a fence that a double cannot hold would stop all later ones from growing.
+-- lifetime. A fence near the last one that a double holds exactly would stop all later ones from growing; half of that is
+-- reached in the year 2112. No version keeps anything for longer than 70 years (2^41 ms).
 local function seen(key)
-  local head = redis.call('GETRANGE', key, 0, 35)
+  local head = ours('GETRANGE', key, 0, 35)
   if #head < 36 or string.sub(head, 1, 4) ~= 'sfr\1' then
     return nil
   end
   local fence, total, fresh, stale = struct.unpack('>I8I8I8I8', head, 5)
   local left = redis.call('PTTL', key)
-  if left < 0 or left > total or fence < 1 or fence > 9007199254740991 then
+  if left < 0 or left > total or math.max(total, fresh, stale) > 2 ^ 41 or fence < 1 or fence > 2 ^ 52 then
     return nil
   end
   return { fence = fence, age = total - left, fresh = fresh, stale = stale, left = left * 1000 }
@@ -54,8 +68,8 @@ local function family(primary)
   if not primary then
     return 0, 0
   end
-  local state = redis.call('HMGET', primary, 'v', 'g')
-  return tonumber(state[1] or math.huge), tonumber(state[2] or 0)
+  local state = ours('HMGET', primary, 'v', 'g')
+  return tonumber(state[1]) or math.huge, tonumber(state[2]) or 0
 end
 
 -- Hands out a fence to a variant: it counts, and what is older does so only if it did before.

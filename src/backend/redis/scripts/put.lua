@@ -15,7 +15,7 @@ end
 local now = clock()
 local floor, greatest = family(primary)
 local record = seen(KEYS[1])
-local state = redis.call('HMGET', KEYS[2], 'f', 'i', 'w', 'u', 'v', 'g', 'j')
+local state = ours('HMGET', KEYS[2], 'f', 'i', 'w', 'u', 'v', 'g', 'j')
 local fence = math.max(now, tonumber(state[1] or 0) + 1, (record and record.fence or 0) + 1, greatest + 1)
 local till = now + tonumber(ARGV[2]) * 1000
 
