@@ -117,6 +117,7 @@ const ROUNDS: usize = 3;
 /// response as it comes, and would otherwise have to buffer a body that nobody will share.
 struct Call<S, B>(Mutex<Stage<S, B>>);
 
+#[expect(clippy::large_enum_variant, reason = "it lies behind a pointer already, once per request")]
 enum Stage<S, B> {
     Waiting(S, Request<B>),
     /// What it asked remains.
