@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tower_singleflight::{
     Key,
-    backend::{Backend, Begin, Begun, Completed, Notice, Owner, Redis, Renewed},
+    backend::{Backend, Begin, Begun, Completed, Notice, Owner, Reason, Redis, Renewed},
 };
 
 use crate::support::{
@@ -66,10 +66,7 @@ async fn one_exchange_invalidates_a_family() {
             assert!(a.get(variant).await.unwrap().is_none() && !recalled(&b, variant).await);
             assert_eq!(a.renew(variant, Owner(1), LONG).await.unwrap(), Renewed::Lost, "{number}");
         }
-        other
-            .abort(&key("apart").variant("1"), Owner(round), tower_singleflight::backend::Reason::Retry)
-            .await
-            .unwrap();
+        other.abort(&key("apart").variant("1"), Owner(round), Reason::Retry).await.unwrap();
         assert!(tokio::time::timeout(Duration::ZERO, apart.next()).await.is_err(), "another family hears nothing");
     }
 }
@@ -111,6 +108,60 @@ async fn a_lost_family_revives_nothing() {
     gone().await;
     assert_eq!(hit(&redis, &late).await.payload, "late");
     assert!(fill(4).await > second);
+}
+
+/// What lies under the name of a family as another type was put there by nobody who speaks this protocol: the family is
+/// lost, whoever comes first.
+#[tokio::test]
+async fn a_family_of_another_type_is_lost() {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "types").await.unwrap();
+    let at_first = [
+        "get",
+        "recall",
+        "begin",
+        "renew",
+        "complete",
+        "abort",
+        "put",
+        "invalidate",
+        "put page",
+        "invalidate page",
+        "begin page",
+    ];
+    for first in at_first {
+        let page = key(first);
+        let [led, given] = ["led", "given"].map(|value| page.variant(value));
+        redis.put(&given, record("given", LONG)).await.unwrap();
+        hit(&redis, &given).await;
+        let (fence, _watch) = lead(&redis, &led, 1).await;
+        let state = forge::name("types", &page, "s");
+        let () = server.run(&["SET", &state, "a string"]).await;
+        match first {
+            "get" => assert!(redis.get(&given).await.unwrap().is_none()),
+            "recall" => assert!(!recalled(&redis, &given).await),
+            "begin" => drop(lead(&redis, &given, 2).await),
+            "renew" => assert_eq!(redis.renew(&led, Owner(1), LONG).await.unwrap(), Renewed::Lost),
+            "complete" => {
+                let completed = redis.complete(&led, Owner(1), fence, record("late", LONG)).await.unwrap();
+                assert_eq!(completed, Completed::Superseded);
+            }
+            "abort" => redis.abort(&led, Owner(1), Reason::Retry).await.unwrap(),
+            "put" => redis.put(&page.variant("new"), record("new", LONG)).await.unwrap(),
+            "invalidate" => redis.invalidate(&led).await.unwrap(),
+            "put page" => redis.put(&page, record("page", LONG)).await.unwrap(),
+            "invalidate page" => redis.invalidate(&page).await.unwrap(),
+            _ => drop(lead(&redis, &page, 2).await),
+        }
+        let kind: String = server.run(&["TYPE", &state]).await;
+        assert_eq!(kind == "string", ["get", "recall"].contains(&first), "{first}: readers leave it as it is");
+        assert_eq!(redis.renew(&led, Owner(1), LONG).await.unwrap(), Renewed::Lost, "{first}");
+        if first != "begin" {
+            lead(&redis, &given, 3).await;
+        }
+        redis.put(&led, record("led", LONG)).await.unwrap();
+        assert_eq!(hit(&redis, &led).await.payload, "led", "{first}");
+    }
 }
 
 /// A clock that stepped back leaves fences that lie ahead of it. They do not count after an invalidation either.
