@@ -129,6 +129,13 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Ok(())
     }
 
+    /// Like [`forget`](Self::forget), for callers who cannot be told that it failed: within the budget, and here in any case.
+    pub(crate) async fn forget_within(&self, key: &Key) {
+        let forgotten = timeout(self.backend.budget(), self.backend.invalidate(key)).await;
+        let _ = forgotten;
+        self.outdate(key);
+    }
+
     /// Whoever calls from now on gets nothing that is older than the invalidation. The message of the store comes too
     /// late for a caller who invalidates and then asks, and never to a flight without a lease, of which it knows nothing.
     fn outdate(&self, key: &Key) {

@@ -4,6 +4,7 @@ use tower_layer::Layer;
 
 use super::{
     cache_status::CacheStatus,
+    handle::Handle,
     key::{KeyExtractor, Target},
     record::{Binary, Stored},
     service::Singleflight,
@@ -37,6 +38,7 @@ pub(super) struct Settings {
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
+    pub(super) invalidates: bool,
     pub(super) cache_status: Option<CacheStatus>,
 }
 
@@ -55,6 +57,7 @@ impl SingleflightLayer {
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
+            invalidates: true,
             cache_status: None,
         }))
     }
@@ -126,6 +129,17 @@ impl SingleflightLayer {
         self.set(|settings| settings.share = Arc::new(policy))
     }
 
+    /// Whether a request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows)
+    /// invalidates it once it has succeeded. On by default.
+    ///
+    /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants, and
+    /// a read that is still in the air neither stores nor serves those who come later. So is what the response names in
+    /// `Location` and `Content-Location`, if it has the same authority. It takes one exchange with the store for each, and
+    /// no longer than its budget.
+    pub fn invalidate_on_change(self, on: bool) -> Self {
+        self.set(|settings| settings.invalidates = on)
+    }
+
     /// Reports in the `Cache-Status` field of every response (RFC 9211), under this name. Off by default.
     ///
     /// # Panics
@@ -135,6 +149,11 @@ impl SingleflightLayer {
         let name = CacheStatus::new(name);
         assert!(name.is_some(), "`cache_status` must be a name of visible ASCII and spaces");
         self.set(|settings| settings.cache_status = name)
+    }
+
+    /// Invalidates what this layer has stored, for the application.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.0))
     }
 
     #[cfg(test)]

@@ -105,7 +105,9 @@ mod future;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handle;
 mod identity;
+mod invalidate;
 mod key;
 mod layer;
 mod outcome;
@@ -119,6 +121,7 @@ mod variants;
 pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
+    handle::Handle,
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},

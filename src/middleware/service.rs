@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::Body;
 use tower::Service;
 
@@ -13,6 +13,7 @@ use super::{
     body::ResponseBody,
     flight::fly,
     future::ResponseFuture,
+    invalidate::{Target, change, is_unsafe, key_of_reads},
     layer::{Settings, SingleflightLayer},
     outcome::Why,
     request::bypass,
@@ -78,13 +79,27 @@ where
         let settings = &self.settings;
         // A clone, since nobody made `self.inner` ready: the clone is made ready where it is called, if it is.
         let inner = self.inner.clone();
+        if settings.invalidates && is_unsafe(request.method()) {
+            let (mut head, body) = request.into_parts();
+            let target = Target::of(settings, &mut head);
+            return ResponseFuture::flight(change(
+                Arc::clone(settings),
+                target,
+                inner,
+                Request::from_parts(head, body),
+            ));
+        }
         if let Some(why) = bypass(&request) {
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }
-        let (head, body) = request.into_parts();
-        let key = settings.key.key(&head);
+        let (mut head, body) = request.into_parts();
+        let key = key_of_reads(settings, &mut head);
         let request = Request::from_parts(head, body);
         match key {
+            // A response to HEAD goes with what is known of its target, and never satisfies a GET.
+            Some(key) if *request.method() == Method::HEAD => {
+                ResponseFuture::flight(fly(Arc::clone(settings), key.variant("HEAD"), inner, request))
+            }
             Some(key) => ResponseFuture::flight(fly(Arc::clone(settings), key, inner, request)),
             None => ResponseFuture::bypass(inner, request, Why::NoKey, settings.cache_status.clone()),
         }

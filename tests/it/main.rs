@@ -6,6 +6,7 @@ mod group;
 mod histories;
 mod http_flight;
 mod http_guards;
+mod http_invalidate;
 mod http_support;
 mod http_tower;
 mod http_vary;
