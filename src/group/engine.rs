@@ -105,8 +105,13 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Ok(())
     }
 
+    /// How long a caller waits for the store.
+    pub(crate) fn budget(&self) -> Duration {
+        self.backend.budget()
+    }
+
     /// The stored value, if it may be used.
-    pub(super) async fn peek(&self, key: &Key) -> Result<Option<Flown<T>>, BackendError> {
+    pub(crate) async fn peek(&self, key: &Key) -> Result<Option<Flown<T>>, BackendError> {
         let found = self.backend.get(key).await?.filter(Found::is_usable);
         Ok(found.and_then(|found| {
             let (age, fresh) = (found.age, found.is_fresh());

@@ -36,6 +36,19 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         Self(Kind::Whole { data, trailers })
     }
 
+    /// Whether all of it is in memory.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.0, Kind::Whole { .. })
+    }
+
+    /// All of it, if it is in memory; nothing of it stays.
+    pub(super) fn take_whole(&mut self) -> Option<(Bytes, Option<HeaderMap>)> {
+        match &mut self.0 {
+            Kind::Whole { data, trailers } => Some((std::mem::take(data), trailers.take())),
+            _ => None,
+        }
+    }
+
     pub(super) fn replayed(read: Read<B>, rest: Option<Pin<Box<B>>>) -> Self {
         Self(Kind::Replayed { read, rest })
     }

@@ -3,11 +3,11 @@
 use std::{
     panic::resume_unwind,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::AGE, response::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE, response::Parts};
 use http_body::Body;
 use tokio::{
     sync::oneshot,
@@ -16,6 +16,7 @@ use tokio::{
 use tower::{Service, ServiceExt};
 
 use super::{
+    asked::Asked,
     body::ResponseBody,
     collect::{Collector, End},
     future::signed,
@@ -27,7 +28,7 @@ use super::{
     variants::Selection,
 };
 use crate::{
-    group::{Answer, Done, Options, Source, Work},
+    group::{Answer, Done, Flown, Options, Source, Work},
     key::Key,
 };
 
@@ -42,6 +43,7 @@ type Own<R, E> = Result<(Response<ResponseBody<R>>, Duration), E>;
 pub(super) async fn fly<S, B, R>(
     settings: Arc<Settings>,
     base: Key,
+    asked: Asked,
     inner: S,
     request: Request<B>,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -55,12 +57,27 @@ where
 {
     let start = Instant::now();
     let mut waiting = (inner, request);
-    let own = |own: Own<R, S::Error>, outcome| {
-        own.map(|(response, fresh)| signed(response, outcome, fresh, settings.cache_status.as_ref()))
-    };
-    let mut why = Why::Variants;
+    let sign = |(response, fresh), outcome| signed(response, outcome, fresh, settings.cache_status.as_ref());
+    let own = |own: Own<R, S::Error>, outcome| own.map(|own| asked.confirm(sign(own, outcome), SystemTime::now()));
+    if asked.looks_first() {
+        if let Some((stored, source)) = look(&settings, &base, waiting.1.headers()).await
+            && let Some(response) = asked.of_stored(shared(&settings, stored, source), SystemTime::now())
+        {
+            return Ok(response);
+        }
+        if asked.only_if_cached() {
+            let mut response = Response::new(ResponseBody::default());
+            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+            return Ok(sign((response, Duration::ZERO), Outcome::Bypassed(Why::OnlyIfCached)));
+        }
+    }
+    // A response to HEAD goes with what is known of its target, and never satisfies a GET.
+    let is_head = *waiting.1.method() == Method::HEAD;
+    let base = if is_head { base.variant("HEAD") } else { base };
+    let mut why = if asked.has_range() { Why::Range } else { Why::Variants };
+    let rounds = if asked.has_range() { 0 } else { ROUNDS };
     // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let (now, life) = (Instant::now(), settings.variant_life());
         let Some(key) = settings.variants.locate(&base, waiting.1.headers(), now, life) else { break };
         let call = Arc::new(Call::new(waiting.0, waiting.1));
@@ -88,7 +105,7 @@ where
                     return own(response, source.into());
                 }
                 if call.headers(|headers| stored.serves(headers)) == Some(true) {
-                    return Ok(shared(&settings, stored, source));
+                    return Ok(asked.confirm(shared(&settings, stored, source), SystemTime::now()));
                 }
                 match call.reclaim() {
                     Some(reclaimed) => waiting = reclaimed,
@@ -105,9 +122,26 @@ where
             }
         }
     }
-    let (inner, request) = waiting;
+    let (inner, mut request) = waiting;
+    asked.restore(request.headers_mut());
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
-    own(Ok((response, Duration::ZERO)), Outcome::Bypassed(why))
+    Ok(sign((response, Duration::ZERO), Outcome::Bypassed(why)))
+}
+
+/// What is stored for a GET with these fields, within the budget for the store.
+async fn look(settings: &Settings, base: &Key, headers: &HeaderMap) -> Option<(Stored, Source)> {
+    let find = async {
+        for _ in 0..ROUNDS {
+            let key = settings.variants.locate(base, headers, Instant::now(), settings.variant_life())?;
+            let Flown { value, source } = settings.engine.peek(&key).await.ok()??;
+            if value.serves(headers) {
+                return Some((value, source));
+            }
+            settings.variants.learn(base, &key, value.selection()?);
+        }
+        None
+    };
+    timeout(settings.engine.budget(), find).await.ok().flatten()
 }
 
 /// How often a request looks for its variant.

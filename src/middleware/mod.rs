@@ -94,6 +94,7 @@
 //! - A flight does not see the task-locals of its callers, nor the tracing span that was entered around them.
 //! - It needs a tokio runtime with time enabled.
 
+mod asked;
 mod authority;
 mod body;
 mod cache_status;

@@ -53,10 +53,13 @@ pub enum Why {
     Upgrade,
     /// The request asks for an event stream.
     EventStream,
-    /// The request asks for a part of the content.
+    /// The request asks for a part of the content, and there is no whole of which to cut it, or it takes several.
     Range,
-    /// The request sets a condition, such as `If-None-Match`.
+    /// The request sets a condition that only the origin can judge, such as `If-Match`.
     Conditional,
+    /// The request is to be answered only from what is stored (`only-if-cached`), and nothing is: the inner service did not
+    /// run.
+    OnlyIfCached,
     /// The request carries `Expect`.
     Expect,
     /// The key extractor made no key; the usual one makes none without one clear authority (`Host`).
@@ -125,6 +128,7 @@ impl fmt::Display for Why {
             Self::EventStream => "event stream",
             Self::Range => "range",
             Self::Conditional => "conditional",
+            Self::OnlyIfCached => "only-if-cached",
             Self::Expect => "expect",
             Self::NoKey => "no key",
             Self::Unshareable => "unshareable",

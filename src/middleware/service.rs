@@ -5,11 +5,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use tower::Service;
 
 use super::{
+    asked::Asked,
     body::ResponseBody,
     flight::fly,
     future::ResponseFuture,
@@ -94,15 +95,12 @@ where
         }
         let (mut head, body) = request.into_parts();
         let key = key_of_reads(settings, &mut head);
-        let request = Request::from_parts(head, body);
-        match key {
-            // A response to HEAD goes with what is known of its target, and never satisfies a GET.
-            Some(key) if *request.method() == Method::HEAD => {
-                ResponseFuture::flight(fly(Arc::clone(settings), key.variant("HEAD"), inner, request))
-            }
-            Some(key) => ResponseFuture::flight(fly(Arc::clone(settings), key, inner, request)),
-            None => ResponseFuture::bypass(inner, request, Why::NoKey, settings.cache_status.clone()),
-        }
+        let Some(key) = key else {
+            let request = Request::from_parts(head, body);
+            return ResponseFuture::bypass(inner, request, Why::NoKey, settings.cache_status.clone());
+        };
+        let asked = Asked::take(&mut head);
+        ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
     }
 }
 

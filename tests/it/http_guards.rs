@@ -146,7 +146,7 @@ async fn a_refused_refresh_leaves_what_is_stored() {
 
 #[tokio::test(start_paused = true)]
 async fn a_part_or_a_condition_does_not_lead_for_others() {
-    for name in ["range", "if-none-match", "if-modified-since", "if-match", "expect"] {
+    for name in ["if-match", "if-unmodified-since", "expect"] {
         apart(field(name), || vec![get_with(URI, name, "x"), get(URI)]).await;
     }
 }

@@ -4,6 +4,7 @@ mod architecture;
 mod group;
 #[path = "../common/histories.rs"]
 mod histories;
+mod http_asked;
 mod http_flight;
 mod http_guards;
 mod http_invalidate;
