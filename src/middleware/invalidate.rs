@@ -55,7 +55,7 @@ impl Target {
     fn named(&self, settings: &Settings, response: &HeaderMap, field: &HeaderName) -> Option<Key> {
         let uri: Uri = response.get(field)?.to_str().ok()?.parse().ok()?;
         let host = self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        let own = self.uri.authority().map(|authority| authority.as_str()).or(host);
+        let own = self.uri.authority().map(http::uri::Authority::as_str).or(host);
         if uri.authority().is_some_and(|authority| Some(authority.as_str()) != own) {
             return None;
         }
