@@ -88,8 +88,8 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
             let ride = poll_fn(|cx| seat.poll_ride(cx));
             let answer =
                 if patience < rules.budget { timeout(patience, ride).await.ok().flatten() } else { ride.await };
-            if let Some(answer) = answer {
-                return Self::strictly(options.strict, answer);
+            if let Some(told) = answer {
+                return Self::strictly(options.strict, told.unwrap_or_else(|_| Self::orphaned(&seat)));
             }
             patience = patience.saturating_sub(seat.cell.now().since(Instant::ZERO));
         }
@@ -155,7 +155,9 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     fn orphaned(seat: &Seat<T>) -> Answer<T> {
         match seat.withdraw() {
             Some(work) => Answer::Alone(work, Alone::Unavailable),
-            None => panic!("the tokio runtime that ran this work was shut down before it ended"),
+            None => {
+                panic!("the task that ran this work is gone: its tokio runtime was shut down, or a `Clone` panicked")
+            }
         }
     }
 }
