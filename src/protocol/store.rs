@@ -201,9 +201,6 @@ impl Slot {
                 if state.failures >= FAILURES {
                     return Begun::Poisoned;
                 }
-                if let Some(stale) = stale {
-                    return Begun::Stale(stale);
-                }
                 let left = lead.deadline.since(now);
                 state.waiting.insert(begin.inbox);
                 return Begun::Follow { fence: state.fence, left };
