@@ -221,9 +221,7 @@ impl<T> Seat<T> {
             (work, leave)
         })
     }
-}
 
-impl<T> Seat<T> {
     /// Lets the driver ride on this caller, if he is alone in the flight; else gives it a task. Whether it rides.
     pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) -> bool {
         let host = host.map(|waker| Host { waker: waker.clone(), runtime: Handle::try_current().ok() });

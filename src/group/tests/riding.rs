@@ -27,10 +27,16 @@ async fn knowing() -> Group<u64> {
     group
 }
 
-/// Polls a future once.
-async fn start<F: Future + Unpin>(future: &mut F) {
-    let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await;
-    assert!(pending, "it has something to wait for");
+/// Whoever comes now is served although nobody polls the host; then so is the host.
+async fn both_are_served(
+    group: &Group<u64>,
+    key: &str,
+    host: impl Future<Output = Result<Flown<u64>, Infallible>>,
+) -> Flown<u64> {
+    let other = timeout(Duration::from_secs(1), group.fly(key, || seven(MS))).await;
+    let host = host.await.unwrap();
+    assert_eq!(other.expect("it does not wait for the first caller to be polled").unwrap().value, host.value);
+    host
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,9 +44,7 @@ async fn a_caller_that_is_not_polled_holds_up_nobody() {
     let group = knowing().await;
     let mut host = Box::pin(group.fly("key", || seven(MS)));
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("key", || seven(MS))).await;
-    assert_eq!(other.expect("it does not wait for the first caller to be polled").unwrap().value, 1);
-    assert_eq!(host.await.unwrap().value, 1);
+    assert_eq!(both_are_served(&group, "key", host).await.value, 1);
     settle().await;
     assert_eq!(group.engine.table.len(), 0);
 }
@@ -70,9 +74,7 @@ async fn a_flight_that_must_ask_after_all_gets_a_task() {
     sleep(10 * MS).await;
     // Once more, so that it learns that nothing is there; from here on nobody polls it.
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("another", || seven(MS))).await;
-    assert_eq!(other.expect("the flight goes on by itself").unwrap().value, 7);
-    assert_eq!(host.await.unwrap(), Flown { value: 7, source: Source::Led });
+    assert_eq!(both_are_served(&group, "another", host).await, Flown { value: 7, source: Source::Led });
 }
 
 #[tokio::test(start_paused = true)]
@@ -94,9 +96,7 @@ async fn a_flight_whose_read_takes_too_long_gets_a_task() {
     sleep(250 * MS).await;
     // Once more, so that the budget is seen to be spent; from here on nobody polls it.
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("key", || seven(MS))).await;
-    assert_eq!(other.expect("the flight goes on by itself").unwrap().value, 7);
-    assert_eq!(host.await.unwrap().value, 7);
+    assert_eq!(both_are_served(&group, "key", host).await.value, 7);
 }
 
 struct Bomb;
