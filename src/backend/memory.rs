@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -143,23 +143,22 @@ impl Store {
     }
 
     fn entry(&mut self, key: &Key) -> &mut Entry {
-        if !self.entries.contains_key(key) {
+        let full = self.entries.len() >= self.capacity;
+        if (full || self.unswept == 0) && !self.entries.contains_key(key) {
             // A look at every entry is paid for by as many inserts as are left of them: what has expired never outweighs
             // what has not.
-            if self.unswept == 0 {
-                self.expire();
-            }
-            self.unswept -= 1;
-            if self.entries.len() >= self.capacity {
-                self.make_room();
+            if full { self.make_room() } else { self.expire() }
+        }
+        match self.entries.entry(key.clone()) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(room) => {
+                self.unswept = self.unswept.saturating_sub(1);
+                if key.is_variant() {
+                    self.families.entry(key.primary().clone()).or_default().insert(key.clone());
+                }
+                room.insert(Entry::default())
             }
         }
-        self.entries.entry(key.clone()).or_insert_with_key(|key| {
-            if key.is_variant() {
-                self.families.entry(key.primary().clone()).or_default().insert(key.clone());
-            }
-            Entry::default()
-        })
     }
 
     /// Forgets what has expired, and if that is not enough, the eighth that expires first: looking at every entry is

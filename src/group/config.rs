@@ -71,24 +71,30 @@ impl<T> Config<T> {
 
     /// How long this value is fresh, and then stale, when an application stores it; `None` if it is not.
     pub(super) fn kept(&self, value: &T) -> Option<(Duration, Duration)> {
-        let (fresh, stale) = match (self.keep)(value) {
-            Keep::Default => (self.result_ttl, self.warmup_window),
-            Keep::For(fresh) => (fresh, Duration::ZERO),
-            Keep::Waiters | Keep::No(_) => return None,
-        };
-        (!fresh.is_zero()).then_some((fresh, stale))
+        Some(self.lifetimes((self.keep)(value))).filter(|(fresh, _)| !fresh.is_zero())
     }
 
     /// What came of work that returned `value`; an unshareable value goes to `own`.
     pub(super) fn done(&self, value: T, own: impl FnOnce(T)) -> Done<T> {
         match (self.keep)(&value) {
-            Keep::Default => Done::Value { value, fresh: self.result_ttl, stale: self.warmup_window },
-            Keep::For(fresh) => Done::Value { value, fresh, stale: Duration::ZERO },
             Keep::Waiters => Done::Passing(value),
             Keep::No(time) => {
                 own(value);
                 Done::Unshareable(time)
             }
+            keep => {
+                let (fresh, stale) = self.lifetimes(keep);
+                Done::Value { value, fresh, stale }
+            }
+        }
+    }
+
+    /// How long a value is fresh, and then stale.
+    fn lifetimes(&self, keep: Keep) -> (Duration, Duration) {
+        match keep {
+            Keep::Default => (self.result_ttl, self.warmup_window),
+            Keep::For(fresh) => (fresh, Duration::ZERO),
+            Keep::Waiters | Keep::No(_) => (Duration::ZERO, Duration::ZERO),
         }
     }
 }

@@ -180,19 +180,19 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
 
     fn worked(&mut self, done: Result<Done<T>, JoinError>) {
         self.cost = self.started.elapsed();
-        let keep = self.keep;
+        let (keep, nobody) = (self.keep, self.for_waiters());
         let outcome = match done {
             Ok(Done::Value { value, fresh, stale }) => {
                 self.computed = Some((value, Lifetimes { fresh, stale, keep }));
                 Outcome::Value
             }
             Ok(Done::Passing(value)) => {
-                self.computed = Some((value, Lifetimes { keep, ..Lifetimes::default() }));
+                self.computed = Some((value, nobody));
                 Outcome::Passing
             }
             Ok(Done::Failed(value)) => {
                 let shareable = value.is_some();
-                self.computed = value.map(|value| (value, Lifetimes { keep, ..Lifetimes::default() }));
+                self.computed = value.map(|value| (value, nobody));
                 Outcome::Failed { shareable }
             }
             Ok(Done::Unshareable(time)) => Outcome::Unshareable(time),
@@ -202,6 +202,11 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             }
         };
         self.handle(Input::Worked(outcome));
+    }
+
+    /// The life of a result that is fresh for nobody.
+    fn for_waiters(&self) -> Lifetimes {
+        Lifetimes { keep: self.keep, ..Lifetimes::default() }
     }
 
     fn noticed(&mut self, notice: backend::Notice) {
@@ -276,8 +281,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             Action::Other(Output::Abort { attempt, reason }) => self.in_air.push(self.calls.abort(attempt, reason)),
             Action::Other(Output::Complete { attempt, fence, for_waiters }) => {
                 let (value, lifetimes) = self.computed.as_ref().expect("what is completed was computed");
-                let nobody = Lifetimes { keep: self.keep, ..Lifetimes::default() };
-                let lifetimes = if for_waiters { nobody } else { *lifetimes };
+                let lifetimes = if for_waiters { self.for_waiters() } else { *lifetimes };
                 self.in_air.push(self.calls.complete(attempt, fence, value, lifetimes, self.cost));
             }
             Action::Other(Output::Cancel) => {
@@ -297,13 +301,14 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             (copy.value.clone(), copy.landed.elapsed())
         };
         let answer = match verdict {
-            Verdict::Value(Origin::Computed(_) | Origin::Landed) => {
+            Verdict::Value(origin @ (Origin::Computed(_) | Origin::Landed | Origin::Alone(_))) => {
                 let (value, _) = self.computed.as_ref().expect("what is answered was computed");
-                Answer::Value(value.clone(), if ran { Source::Led } else { Source::JoinedHere })
-            }
-            Verdict::Value(Origin::Alone(why)) => {
-                let (value, _) = self.computed.as_ref().expect("what is answered was computed");
-                Answer::Value(value.clone(), Source::Alone(why))
+                let source = match origin {
+                    Origin::Alone(why) => Source::Alone(why),
+                    _ if ran => Source::Led,
+                    _ => Source::JoinedHere,
+                };
+                Answer::Value(value.clone(), source)
             }
             Verdict::Value(Origin::Elsewhere) => Answer::Value(stored(&self.found).0, Source::JoinedElsewhere),
             Verdict::Value(Origin::Stored) => {

@@ -13,7 +13,10 @@ use crate::{
     backend::{BackendError, ErrorKind, Found, Record, Shared},
     codec::Codec,
     key::Key,
-    protocol::flight::{Input, Notice, Rules},
+    protocol::{
+        flight::{Input, Notice, Rules},
+        time::Instant,
+    },
 };
 
 /// How long work runs that no caller waits for.
@@ -77,17 +80,20 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
         let rules = Rules { lease: options.lock_ttl, budget: self.backend.budget(), detached: DETACHED };
         let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
+        let mut patience = options.wait_timeout;
         if opened {
             let driver = Box::pin(Driver::new(self.clone(), Arc::clone(&seat.cell), options));
             seat.carry(driver, None);
-        }
-        let waited = timeout(options.wait_timeout, async {
-            if opened && let Some(answer) = poll_fn(|cx| seat.poll_ride(cx)).await {
-                return Ok(answer);
+            // The budget ends a ride as well: most callers need no timer of their own for it.
+            let ride = poll_fn(|cx| seat.poll_ride(cx));
+            let answer =
+                if patience < rules.budget { timeout(patience, ride).await.ok().flatten() } else { ride.await };
+            if let Some(told) = answer {
+                return Self::strictly(options.strict, told.unwrap_or_else(|_| Self::orphaned(&seat)));
             }
-            (&mut seat.answer).await
-        });
-        let answer = match waited.await {
+            patience = patience.saturating_sub(seat.cell.now().since(Instant::ZERO));
+        }
+        let answer = match timeout(patience, &mut seat.answer).await {
             Ok(answer) => answer,
             Err(_) => match seat.withdraw() {
                 Some(work) => Ok(Answer::Alone(work, Alone::WaitTimeout)),
@@ -161,7 +167,9 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     fn orphaned(seat: &Seat<T>) -> Answer<T> {
         match seat.withdraw() {
             Some(work) => Answer::Alone(work, Alone::Unavailable),
-            None => panic!("the tokio runtime that ran this work was shut down before it ended"),
+            None => {
+                panic!("the task that ran this work is gone: its tokio runtime was shut down, or a `Clone` panicked")
+            }
         }
     }
 }

@@ -203,6 +203,9 @@ impl<T> Seats<T> {
     }
 }
 
+/// What a caller is told; an error if its driver is gone.
+pub(super) type Told<T> = Result<Answer<T>, oneshot::error::RecvError>;
+
 /// One caller's place in a flight. Dropping it leaves the flight to the others.
 pub(super) struct Seat<T> {
     pub(super) cell: Arc<Cell<T>>,
@@ -223,9 +226,7 @@ impl<T> Seat<T> {
             (work, leave)
         })
     }
-}
 
-impl<T> Seat<T> {
     /// Lets the driver ride on this caller, if he is alone in the flight; else gives it a task. Whether it rides.
     pub(super) fn carry(&self, driver: Pin<Box<dyn Future<Output = ()> + Send>>, host: Option<&Waker>) -> bool {
         let host = host.map(|waker| Host { waker: waker.clone(), runtime: Handle::try_current().ok() });
@@ -241,7 +242,7 @@ impl<T> Seat<T> {
     }
 
     /// Polls the driver that rides on this caller, until there is an answer or it rides no more.
-    pub(super) fn poll_ride(&mut self, cx: &mut Context<'_>) -> Poll<Option<Answer<T>>> {
+    pub(super) fn poll_ride(&mut self, cx: &mut Context<'_>) -> Poll<Option<Told<T>>> {
         let rider = self.cell.seats().rider.take();
         let Some(Rider { mut driver, .. }) = rider else { return Poll::Ready(None) };
         // A panic in it is a codec's or a `Clone`'s: in a task it would not be this caller's either.
@@ -252,7 +253,7 @@ impl<T> Seat<T> {
         let answer = Pin::new(&mut self.answer).poll(cx);
         let rides = driver.is_some_and(|driver| self.carry(driver, Some(cx.waker())));
         match answer {
-            Poll::Ready(answer) => Poll::Ready(answer.ok()),
+            Poll::Ready(told) => Poll::Ready(Some(told)),
             Poll::Pending if rides => Poll::Pending,
             Poll::Pending => Poll::Ready(None),
         }

@@ -77,9 +77,19 @@ async fn a_callers_flight_is_gone_when_it_is_over() {
     assert_eq!(groups.map(|group| group.engine.table.len()), [0, 0]);
 }
 
-async fn seven(time: Duration) -> Result<u64, Infallible> {
+async fn value(value: u64, time: Duration) -> Result<u64, Infallible> {
     sleep(time).await;
-    Ok(7)
+    Ok(value)
+}
+
+fn seven(time: Duration) -> impl Future<Output = Result<u64, Infallible>> + Send {
+    value(7, time)
+}
+
+/// Polls a future once.
+async fn start<F: Future + Unpin>(future: &mut F) {
+    let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await;
+    assert!(pending, "it has something to wait for");
 }
 
 #[tokio::test(start_paused = true)]

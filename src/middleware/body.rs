@@ -78,7 +78,8 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.0 {
             Kind::Untouched(body) => body.is_end_stream(),
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
-            Kind::Replayed { read, rest } => read.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream),
+            // One that broke off is not said to have ended, even before its first byte: a server would make an empty body of it.
+            Kind::Replayed { read, rest } => read.is_empty() && rest.as_ref().is_some_and(Body::is_end_stream),
         }
     }
 

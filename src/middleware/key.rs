@@ -113,7 +113,11 @@ impl<'a> RequestKey<'a> {
         // What another middleware made of the target counts too: it may have put more into it than the client did.
         let rewritten = (head.uri != *uri).then_some(&head.uri);
         let key = Self { head, uri, rewritten, parts, broken: false };
-        let key = key.group("rewritten", "", rewritten.into_iter().map(|uri| uri.path().as_bytes()));
+        let target = |uri: &'a Uri| {
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            [uri.scheme_str().unwrap_or_default(), authority, uri.path()].map(str::as_bytes)
+        };
+        let key = key.group("rewritten", "", rewritten.into_iter().flat_map(target));
         let mut forwarded: Vec<_> = head.headers.keys().map(HeaderName::as_str).filter(|name| forwards(name)).collect();
         forwarded.sort_unstable();
         forwarded.into_iter().fold(key, Self::header)

@@ -90,17 +90,24 @@ async fn nested_routers_are_apart() {
 #[tokio::test(start_paused = true)]
 async fn what_another_middleware_makes_of_the_target_counts() {
     use crate::http_support::{get_with, secs};
-    let by_path = routing::get(async |uri: http::Uri| uri.path().to_owned());
+    let by_path = routing::get(async |uri: http::Uri| uri.to_string());
     let inner = Router::new().route("/{tenant}/x", by_path).layer(layer().result_ttl(secs(60)));
     let rewriting = service_fn(move |mut request: axum::extract::Request| {
         let tenant = request.headers()["x-tenant"].to_str().unwrap().to_owned();
-        *request.uri_mut() = format!("http://a.test/{tenant}/x").parse().unwrap();
+        let uri =
+            if tenant.contains('.') { format!("http://{tenant}/host/x") } else { format!("http://a.test/{tenant}/x") };
+        *request.uri_mut() = uri.parse().unwrap();
         inner.clone().oneshot(request)
     });
     let app = Router::new().fallback_service(rewriting);
-    for tenant in ["a", "b"] {
+    for (tenant, expected) in [
+        ("a", "http://a.test/a/x"),
+        ("b", "http://a.test/b/x"),
+        ("a.test", "http://a.test/host/x"),
+        ("b.test", "http://b.test/host/x"),
+    ] {
         let response = send(&app, get_with("http://a.test/x", "x-tenant", tenant)).await;
-        assert_eq!(text(response).await, format!("/{tenant}/x"));
+        assert_eq!(text(response).await, expected);
     }
 }
 

@@ -26,10 +26,12 @@ async fn read(app: Router) -> String {
 
 #[tokio::test]
 async fn a_body_of_another_length_than_declared_never_runs_into_the_next_response() {
-    for length in ["4", "6"] {
+    for (length, sent) in [("4", "12345"), ("6", "12345"), ("5", "")] {
         let handler = move || async move {
             let (mut sender, body) = Channel::<Bytes>::new(1);
-            sender.try_send(http_body::Frame::data(Bytes::from_static(b"12345"))).unwrap();
+            if !sent.is_empty() {
+                sender.try_send(http_body::Frame::data(Bytes::from_static(sent.as_bytes()))).unwrap();
+            }
             ([("content-length", length)], Body::new(body)).into_response()
         };
         let plain = Router::new().fallback(handler);
@@ -38,7 +40,7 @@ async fn a_body_of_another_length_than_declared_never_runs_into_the_next_respons
             match length {
                 "4" => assert_eq!(text.matches("\r\n\r\n1234").count() + text.matches("12345").count(), 2, "{text}"),
                 // What is missing is never made up of what follows: the connection ends.
-                _ => assert!(text.matches("HTTP/1.1").count() <= 1, "{text}"),
+                _ => assert!(text.matches("HTTP/1.1").count() <= 1 && !text.contains("length: 0"), "{text}"),
             }
         }
     }

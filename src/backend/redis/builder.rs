@@ -4,6 +4,7 @@ use redis::IntoConnectionInfo;
 use tokio::runtime::Handle;
 
 use super::{
+    super::BUDGET,
     BackendError, ErrorKind, Inner, Redis,
     breaker::Limits,
     connect::{Address, Link},
@@ -51,7 +52,7 @@ pub(super) struct Settings {
 impl RedisBuilder {
     pub(super) fn new(prefix: String) -> Self {
         let settings = Settings {
-            budget: Duration::from_millis(250),
+            budget: BUDGET,
             command_timeout: Duration::from_secs(1),
             body_timeout: Duration::from_secs(5),
             linger: Duration::from_secs(60),

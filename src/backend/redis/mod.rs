@@ -10,8 +10,8 @@
 //!
 //! # What it asks of the server
 //!
-//! Redis 6.2 or later, and not a cluster; `volatile-*` as eviction policy is recommended. What is evicted costs a duplicate execution,
-//! never a wrong answer. All times are those of the server.
+//! Redis 6.2 or later, and not a cluster; `volatile-*` as eviction policy is recommended. What is evicted costs a
+//! duplicate execution, never a wrong answer. All times are those of the server.
 //!
 //! A user with these rights suffices (for the prefix `shop`):
 //!

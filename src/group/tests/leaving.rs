@@ -5,11 +5,6 @@ use super::{
     *,
 };
 
-async fn value(value: u64, time: Duration) -> Result<u64, Infallible> {
-    sleep(time).await;
-    Ok(value)
-}
-
 /// A caller on another replica leads at once, rather than after what is left of a lease.
 async fn leads_at_once(memory: &Memory) {
     let before = tokio::time::Instant::now();
@@ -24,7 +19,7 @@ async fn a_lease_that_comes_when_everybody_has_left_is_given_back() {
     let backend = Hooked { begin: takes(10 * MS), abort: takes(10 * MS), ..Hooked::new(memory.clone()) };
     let group: Group<u64> = Group::new(backend, "test");
     let mut call = Box::pin(group.fly("key", || value(1, MS)));
-    assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
+    start(&mut call).await;
     drop(call);
     sleep(30 * MS).await;
     assert_eq!(group.engine.table.len(), 0);
@@ -80,7 +75,7 @@ async fn work_that_nobody_waits_for_makes_room_when_it_ends() {
             ended.fetch_add(1, Relaxed);
             Ok::<_, Infallible>(1)
         }));
-        assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
+        start(&mut call).await;
         settle().await;
         drop(call);
         if key % 100 == 99 {

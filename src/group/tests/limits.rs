@@ -6,11 +6,6 @@ use super::{
 };
 use crate::backend::{BackendError, ErrorKind};
 
-async fn value(value: u64, time: Duration) -> Result<u64, Infallible> {
-    sleep(time).await;
-    Ok(value)
-}
-
 /// A flight in the air whose work returns 1.
 async fn in_the_air(group: &Group<u64>) -> tokio::task::JoinHandle<Result<u64, Infallible>> {
     let old = group.clone();

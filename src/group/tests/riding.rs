@@ -1,9 +1,12 @@
 //! A flight that only reads rides on its caller, and never holds up another one.
 
-use std::task::{Context, Waker};
+use std::{
+    sync::Mutex,
+    task::{Context, Waker},
+};
 
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Id, Runtime},
     time::timeout,
 };
 
@@ -24,10 +27,16 @@ async fn knowing() -> Group<u64> {
     group
 }
 
-/// Polls a future once.
-async fn start<F: Future + Unpin>(future: &mut F) {
-    let pending = poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx).is_pending())).await;
-    assert!(pending, "it has something to wait for");
+/// Whoever comes now is served although nobody polls the host; then so is the host.
+async fn both_are_served(
+    group: &Group<u64>,
+    key: &str,
+    host: impl Future<Output = Result<Flown<u64>, Infallible>>,
+) -> Flown<u64> {
+    let other = timeout(Duration::from_secs(1), group.fly(key, || seven(MS))).await;
+    let host = host.await.unwrap();
+    assert_eq!(other.expect("it does not wait for the first caller to be polled").unwrap().value, host.value);
+    host
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,9 +44,7 @@ async fn a_caller_that_is_not_polled_holds_up_nobody() {
     let group = knowing().await;
     let mut host = Box::pin(group.fly("key", || seven(MS)));
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("key", || seven(MS))).await;
-    assert_eq!(other.expect("it does not wait for the first caller to be polled").unwrap().value, 1);
-    assert_eq!(host.await.unwrap().value, 1);
+    assert_eq!(both_are_served(&group, "key", host).await.value, 1);
     settle().await;
     assert_eq!(group.engine.table.len(), 0);
 }
@@ -67,9 +74,7 @@ async fn a_flight_that_must_ask_after_all_gets_a_task() {
     sleep(10 * MS).await;
     // Once more, so that it learns that nothing is there; from here on nobody polls it.
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("another", || seven(MS))).await;
-    assert_eq!(other.expect("the flight goes on by itself").unwrap().value, 7);
-    assert_eq!(host.await.unwrap(), Flown { value: 7, source: Source::Led });
+    assert_eq!(both_are_served(&group, "another", host).await, Flown { value: 7, source: Source::Led });
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,9 +96,7 @@ async fn a_flight_whose_read_takes_too_long_gets_a_task() {
     sleep(250 * MS).await;
     // Once more, so that the budget is seen to be spent; from here on nobody polls it.
     start(&mut host).await;
-    let other = timeout(Duration::from_secs(1), group.fly("key", || seven(MS))).await;
-    assert_eq!(other.expect("the flight goes on by itself").unwrap().value, 7);
-    assert_eq!(host.await.unwrap().value, 7);
+    assert_eq!(both_are_served(&group, "key", host).await.value, 7);
 }
 
 struct Bomb;
@@ -144,13 +147,63 @@ fn a_flight_whose_runtime_is_gone_lets_its_callers_go() {
     assert_eq!(group.engine.table.len(), 0);
 }
 
+/// The runtimes on which a record is read.
+fn reading_on(places: &Arc<Mutex<Vec<Id>>>) -> Hooked {
+    let places = Arc::clone(places);
+    let note = hook(move || {
+        let places = Arc::clone(&places);
+        // Noted by every poll: the last one is that of the task.
+        let mut timer = Box::pin(sleep(10 * MS));
+        poll_fn(move |cx| {
+            places.lock().expect("nobody panics with it").push(Handle::current().id());
+            timer.as_mut().poll(cx).map(Ok)
+        })
+    });
+    Hooked { recall: Some(note), ..Hooked::new(Memory::new()) }
+}
+
 #[test]
 fn a_flight_stays_on_the_runtime_of_its_timers() {
     let (there, here) = (runtime(), runtime());
-    let group = Group::new(backend(), "test");
+    let places = Arc::default();
+    let group = Group::new(reading_on(&places), "test");
     let host = host(&there, &group);
-    // Nobody polls it any more, and whoever drops it does so elsewhere.
+    // Whoever drops it does so elsewhere; another caller waits meanwhile.
     here.block_on(async { drop(host) });
-    drop(here);
     assert_eq!(there.block_on(group.fly("key", || seven(MS))).unwrap().value, 7);
+    let places = places.lock().unwrap();
+    assert!(places.len() > 1 && places.iter().all(|place| *place == there.handle().id()), "{places:?}");
+}
+
+#[derive(PartialEq, Debug)]
+struct Unclonable;
+
+impl Clone for Unclonable {
+    fn clone(&self) -> Self {
+        panic!("a clone's panic")
+    }
+}
+
+struct OfNothing;
+
+impl Codec<Unclonable> for OfNothing {
+    fn encode(&self, _: &Unclonable) -> Result<bytes::Bytes, CodecError> {
+        Ok(bytes::Bytes::new())
+    }
+
+    fn decode(&self, _: bytes::Bytes) -> Result<Unclonable, CodecError> {
+        Ok(Unclonable)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_clone_is_told_as_what_it_is() {
+    for backend in [backend(), Hooked::new(Memory::new())] {
+        let group = Group::with_codec(backend, "test", OfNothing).result_ttl(Duration::from_secs(60));
+        group.put("key", &Unclonable).await.unwrap();
+        let call = tokio::spawn(async move { group.fly("key", || async { Ok::<_, Infallible>(Unclonable) }).await });
+        let panic = call.await.unwrap_err().into_panic();
+        let text = panic.downcast_ref::<&str>().expect("a panic with a text");
+        assert!(text.contains("a `Clone` panicked"), "{text}");
+    }
 }

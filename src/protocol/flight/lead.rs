@@ -59,7 +59,7 @@ impl Flight {
                 let passing = outcome == Outcome::Passing;
                 let with = match stale_until {
                     // Nobody follows: whoever asks is served the stored value, which would be lost for nothing.
-                    Some(until) if passing && until > now => Settle::Abort(Reason::Abandon),
+                    Some(until) if passing && until > now && strict.is_empty() => Settle::Abort(Reason::Abandon),
                     _ => Settle::Complete { fence: lease.fence, for_waiters: lease.adopted || passing },
                 };
                 self.settle(now, lease, with, strict);

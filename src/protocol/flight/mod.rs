@@ -274,7 +274,10 @@ impl Flight {
         if let (Some(unstarted), &Phase::Leading { lease, stale_until: stale, .. }) = (unstarted, &self.phase) {
             // The work left with its caller before anybody started it: the next one leads under the same lease.
             self.outputs.remove(unstarted);
-            self.lead(lease);
+            match lease {
+                Ok(lease) => self.lead(Ok(lease)),
+                Err(why) => self.uncoordinated(why),
+            }
             if let Phase::Leading { stale_until, .. } = &mut self.phase {
                 *stale_until = stale;
             }

@@ -122,6 +122,7 @@ fn transitions() {
         ("join 1",                                             "lead 1 & leave 1", "abort 1 Abandon"),
         ("join 1, join 2",                                     "lead 1 stale 4 & leave 1", "[1, 2] Stale; abort 1 Abandon"),
         ("join 1",                                             "wait 1000 & leave 1", ""),
+        ("join 1, join 2 strict",                              "lead 1 & invalidated & leave 1", "abort 1 Abandon; detach; [2] Refused(Superseded)"),
         ("join 1, join 2",                                     "wait 1000 & leave 1", "work 2"),
         // Leading.
         ("join 1, join 2, lead 1",                             "value",           "[1, 2] Value(Computed(1)); complete 1"),
