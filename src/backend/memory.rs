@@ -258,8 +258,8 @@ impl Backend for Memory {
         let entry = store.entry(key);
         Ok(match entry.slot.begin(now, begin, LINGER) {
             store::Begun::Hit(seen) => Begun::Hit(entry.found(seen)),
-            store::Begun::Lead { fence, failures, stale } => {
-                Begun::Lead { fence, failures, stale: stale.map(|seen| entry.found(seen)), watch }
+            store::Begun::Lead { fence, failures, previous } => {
+                Begun::Lead { fence, failures, previous: previous.map(|seen| entry.found(seen)), watch }
             }
             store::Begun::Follow { fence, left } => Begun::Follow { fence, left, watch },
             store::Begun::Stale(seen) => Begun::Stale(entry.found(seen)),

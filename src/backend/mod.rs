@@ -147,8 +147,9 @@ pub enum Begun {
         fence: Fence,
         /// Failures in a row before it.
         failures: u32,
-        /// A record that may be served while the work runs.
-        stale: Option<Found>,
+        /// The record that is still kept. It may be served while the work runs if it is [usable](Found::is_usable); else
+        /// the work may start from it.
+        previous: Option<Found>,
         /// Tells of an invalidation while the work runs.
         watch: Watch,
     },

@@ -1,9 +1,26 @@
 use std::{any::Any, future::Future, pin::Pin, time::Duration};
 
+use tokio::time::Instant;
+
 pub use crate::protocol::flight::Alone;
 
 /// What one caller brings: runs at most once, in the flight's own task or in the caller.
-pub(crate) type Work<T> = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
+pub(crate) type Work<T> = Box<dyn FnOnce(Start<T>) -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
+
+/// What the work begins with.
+pub(crate) struct Start<T> {
+    /// The value that the store still keeps, fresh for nobody.
+    pub(crate) previous: Option<Copy<T>>,
+    /// Why it runs without a lease, if it does.
+    pub(crate) alone: Option<Alone>,
+}
+
+/// A stored value and when it landed, on this process' clock.
+#[derive(Clone)]
+pub(crate) struct Copy<T> {
+    pub(crate) value: T,
+    pub(crate) landed: Instant,
+}
 
 /// What came of the work.
 #[derive(Debug)]
@@ -16,6 +33,8 @@ pub(crate) enum Done<T> {
         fresh: Duration,
         /// Then served stale this long.
         stale: Duration,
+        /// Then kept this long, for the work to start from.
+        keep: Duration,
     },
     /// A result for those who wait alone; what is stored and still of use stays.
     Passing(T),
@@ -23,6 +42,8 @@ pub(crate) enum Done<T> {
     Failed(Option<T>),
     /// Nobody else may see the outcome; for this long nobody need ask.
     Unshareable(Duration),
+    /// It did not run, because it turned out to be another flight's. Somebody else is to try.
+    Declined,
 }
 
 /// What a flight tells one of its callers.

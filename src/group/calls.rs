@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::engine::Engine;
+use super::{answer::Copy, engine::Engine};
 use crate::{
     backend::{Begin, Begun, Completed, Fence, Found, Lifetimes, Owner, Reason, Record, Renewed, Shared, Watch},
     codec::Codec,
@@ -41,12 +41,6 @@ pub(super) enum Asked<T> {
     Renewed(Attempt, Option<Renewed>),
     Completed(Attempt, Option<Completed>),
     Aborted(Attempt, bool),
-}
-
-/// A stored value and when it landed, on this process' clock.
-pub(super) struct Copy<T> {
-    pub(super) value: T,
-    pub(super) landed: Instant,
 }
 
 impl<T: Clone + Send + Sync + 'static> Calls<T> {
@@ -91,10 +85,10 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
                     Err(error) => break (Reply::Failed { may_have_run: error.may_have_run() }, None, None),
                 };
                 let (found, stale) = match begun {
-                    Begun::Lead { fence, failures, stale, watch } => {
-                        let usable = stale.as_ref().map(Found::usable_for);
-                        let copy = stale.and_then(|found| Self::decode(&*codec, &found));
-                        let stale = usable.filter(|_| copy.is_some());
+                    Begun::Lead { fence, failures, previous, watch } => {
+                        let usable = previous.as_ref().map(Found::usable_for);
+                        let copy = previous.and_then(|found| Self::decode(&*codec, &found));
+                        let stale = usable.filter(|usable| copy.is_some() && !usable.is_zero());
                         break (Reply::Lead { fence, failures, stale }, copy, Some(watch));
                     }
                     Begun::Follow { fence, left, watch } => break (Reply::Follow { fence, left }, None, Some(watch)),

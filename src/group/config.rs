@@ -84,7 +84,7 @@ impl<T> Config<T> {
             }
             keep => {
                 let (fresh, stale) = self.lifetimes(keep);
-                Done::Value { value, fresh, stale }
+                Done::Value { value, fresh, stale, keep: Duration::ZERO }
             }
         }
     }

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    answer::{Alone, Answer, Done, Source, Work},
-    calls::{Asked, Call, Calls, Copy},
+    answer::{Alone, Answer, Copy, Done, Source, Start, Work},
+    calls::{Asked, Call, Calls},
     engine::{Engine, Options},
     table::{Cell, Chair, Seats},
 };
@@ -46,8 +46,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     keep: Duration,
     /// What the store had, for everybody who waited.
     found: Option<Copy<T>>,
-    /// What may be served while the work runs.
-    stale: Option<Copy<T>>,
+    /// What the store still has: what may be served while the work runs, and what it starts from.
+    previous: Option<Copy<T>>,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
     detached: Option<OwnedSemaphorePermit>,
@@ -75,7 +75,7 @@ struct Next {
 /// An output with what it needs from the seats, taken out under their lock and done after it.
 enum Action<T> {
     Tell(Vec<Chair<T>>, Verdict),
-    Work(Work<T>),
+    Work(Work<T>, Option<Alone>),
     Other(Output),
 }
 
@@ -121,7 +121,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             cost: Duration::ZERO,
             keep: options.keep(),
             found: None,
-            stale: None,
+            previous: None,
             panic: None,
             detached: None,
             retired: false,
@@ -168,7 +168,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 self.watch = watch;
                 match reply {
                     Reply::Hit { .. } => self.found = copy,
-                    _ => self.stale = copy,
+                    _ => self.previous = copy,
                 }
                 self.handle(Input::Begun(attempt, reply));
             }
@@ -182,7 +182,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         self.cost = self.started.elapsed();
         let (keep, nobody) = (self.keep, self.for_waiters());
         let outcome = match done {
-            Ok(Done::Value { value, fresh, stale }) => {
+            Ok(Done::Value { value, fresh, stale, keep: longer }) => {
+                let keep = keep.max(fresh.saturating_add(stale).saturating_add(longer));
                 self.computed = Some((value, Lifetimes { fresh, stale, keep }));
                 Outcome::Value
             }
@@ -196,6 +197,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 Outcome::Failed { shareable }
             }
             Ok(Done::Unshareable(time)) => Outcome::Unshareable(time),
+            Ok(Done::Declined) => Outcome::Declined,
             Err(error) => {
                 self.panic = error.try_into_panic().ok();
                 Outcome::Failed { shareable: false }
@@ -254,9 +256,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                     let chairs = callers.into_iter();
                     Action::Tell(chairs.filter_map(|caller| seats.chairs.remove(&caller)).collect(), verdict)
                 }
-                Output::Work { caller } => {
+                Output::Work { caller, alone } => {
                     let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
-                    Action::Work(work.expect("a caller that waits has its work, and it is started once"))
+                    Action::Work(work.expect("a caller that waits has its work, and it is started once"), alone)
                 }
                 output => Action::Other(output),
             });
@@ -269,10 +271,11 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     fn act(&mut self, action: Action<T>) {
         match action {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
-            Action::Work(work) => {
+            Action::Work(work, alone) => {
                 self.started = Instant::now();
+                let start = Start { previous: self.previous.clone().filter(|_| alone.is_none()), alone };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
-                self.work = Some(tokio::spawn(work()));
+                self.work = Some(tokio::spawn(work(start)));
             }
             Action::Other(Output::Begin { attempt, followed }) => {
                 self.in_air.push(self.calls.begin(attempt, followed, Arc::clone(&self.cell.asking)));
@@ -316,7 +319,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 Answer::Value(value, Source::Hit { age })
             }
             Verdict::Stale => {
-                let (value, age) = stored(&self.stale);
+                let (value, age) = stored(&self.previous);
                 Answer::Value(value, Source::Stale { age })
             }
             Verdict::Ran => self.panic.take().map_or(Answer::Ran, Answer::Panicked),

@@ -42,7 +42,7 @@ pub use self::{
     error::Error,
 };
 pub(crate) use self::{
-    answer::{Answer, Done, Work},
+    answer::{Answer, Done, Start, Work},
     engine::{Engine, Options},
 };
 use crate::{
@@ -276,7 +276,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
         // What is nobody else's business, an error or an unshareable value, goes past the flight to its caller.
         let (own, mut mine) = oneshot::channel();
         let config = Arc::clone(&self.config);
-        let work: Work<T> = Box::new(move || {
+        let work: Work<T> = Box::new(move |_| {
             Box::pin(async move {
                 match work().await {
                     Ok(value) => config.done(value, |value| drop(own.send(Ok(value)))),
@@ -293,11 +293,11 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
-            Answer::Alone(work, why) => match work().await {
+            Answer::Alone(work, why) => match work(Start { previous: None, alone: Some(why) }).await {
                 Done::Value { value, .. } | Done::Passing(value) => {
                     return Ok(Flown { value, source: Source::Alone(why) });
                 }
-                Done::Failed(_) | Done::Unshareable(_) => why,
+                Done::Failed(_) | Done::Unshareable(_) | Done::Declined => why,
             },
         };
         let outcome = mine.try_recv().expect("work that ran unshared has left its outcome");

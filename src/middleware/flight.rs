@@ -84,12 +84,12 @@ where
         let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
         let work: Work<Stored> = {
             let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
-            Box::new(move || {
+            Box::new(move |_| {
                 Box::pin(async move {
                     match call.start() {
                         Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell).await,
                         // It went on to another key.
-                        None => Done::Unshareable(Duration::ZERO),
+                        None => Done::Declined,
                     }
                 })
             })
@@ -254,7 +254,7 @@ where
     match record {
         Some((_, value)) if verdict.failed => Done::Failed(Some(value)),
         Some((_, value)) if verdict.passing => Done::Passing(value),
-        Some((lifetimes, value)) => Done::Value { value, fresh: lifetimes.fresh, stale: lifetimes.stale },
+        Some((lifetimes, value)) => Done::Value { value, fresh: lifetimes.fresh, stale: lifetimes.stale, keep: Duration::ZERO },
         None if broken => Done::Failed(None),
         // Those who wait are let go; those who come later try together again.
         None if verdict.once => Done::Unshareable(Duration::ZERO),

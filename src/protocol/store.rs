@@ -109,8 +109,9 @@ pub enum Begun {
         fence: Fence,
         /// Failures in a row before it.
         failures: u32,
-        /// A record that may be served while the work runs.
-        stale: Option<Seen>,
+        /// The record that is still kept: it may be served while the work runs if it is usable; else the work may start
+        /// from it.
+        previous: Option<Seen>,
     },
     /// Somebody else leads: the caller's inbox is noted, and the lease ends after `left` unless it is renewed.
     Follow {
@@ -182,7 +183,6 @@ impl Slot {
                 return Begun::Hit(seen);
             }
         }
-        let stale = seen.filter(Seen::is_usable);
         let last = self.last_fence();
         let state = self.state.get_or_insert_with(|| State::new(last));
         // A record whose state was evicted still counts: its fence must not be reached again.
@@ -192,11 +192,11 @@ impl Slot {
         }
         if let Some(lead) = &state.lead {
             if lead.owner == begin.owner {
-                return Begun::Lead { fence: state.fence, failures: state.failures, stale };
+                return Begun::Lead { fence: state.fence, failures: state.failures, previous: seen };
             }
             if lead.deadline > now {
                 // Whoever has a record to use waits for nothing, hence is told nothing.
-                if let Some(seen) = stale {
+                if let Some(seen) = seen.filter(Seen::is_usable) {
                     return Begun::Stale(seen);
                 }
                 if state.failures >= FAILURES {
@@ -215,7 +215,7 @@ impl Slot {
         }
         state.fence = Fence(now.as_micros().max(state.fence.next().0));
         state.lead = Some(Lead { owner: begin.owner, inbox: begin.inbox, deadline: now.after(begin.lease) });
-        let begun = Begun::Lead { fence: state.fence, failures: state.failures, stale };
+        let begun = Begun::Lead { fence: state.fence, failures: state.failures, previous: seen };
         self.keep_state(linger);
         begun
     }

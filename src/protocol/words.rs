@@ -107,6 +107,8 @@ pub enum Outcome {
     },
     /// Nobody else may see it, for this long.
     Unshareable(Duration),
+    /// None: the one whose work it was found that it is not his. Somebody else is to try.
+    Declined,
 }
 
 /// A message from the store.
@@ -141,6 +143,8 @@ pub enum Output {
     Work {
         /// Whose work.
         caller: Caller,
+        /// Why it runs without a lease, if it does.
+        alone: Option<Alone>,
     },
     /// Stop the work.
     Cancel,

@@ -199,9 +199,9 @@ pub fn on_model(history: &[On], by_replica: bool) -> Vec<Step> {
                 let mut body = |seen| see(fences, writers, seen);
                 let reply = match begun {
                     store::Begun::Hit(seen) => Reply::Hit(body(seen)),
-                    store::Begun::Lead { fence, failures, stale } => {
-                        let stale = stale.map(body);
-                        Reply::Lead(fences.index(fence), failures, stale)
+                    store::Begun::Lead { fence, failures, previous } => {
+                        let previous = previous.map(body);
+                        Reply::Lead(fences.index(fence), failures, previous)
                     }
                     store::Begun::Follow { fence, left } => Reply::Follow(fences.index(fence), left > LONG / 2),
                     store::Begun::Stale(seen) => Reply::Stale(body(seen)),
@@ -297,10 +297,10 @@ pub async fn on_backend<B: Backend>(
                 let begin = Begin { owner: owner(of), lease: lease(long), followed: fences.pick(followed) };
                 match replicas[replica].begin(key, begin).await.unwrap() {
                     Begun::Hit(found) => Reply::Hit(read(fences, &found)),
-                    Begun::Lead { fence, failures, stale, watch } => {
+                    Begun::Lead { fence, failures, previous, watch } => {
                         watches.entry((replica, *at)).or_insert(watch);
-                        let stale = stale.map(|found| read(fences, &found));
-                        Reply::Lead(fences.index(fence), failures, stale)
+                        let previous = previous.map(|found| read(fences, &found));
+                        Reply::Lead(fences.index(fence), failures, previous)
                     }
                     Begun::Follow { fence, left, watch } => {
                         watches.entry((replica, *at)).or_insert(watch);

@@ -120,8 +120,8 @@ impl Backend for Remote {
             begun = self.store.begin(key, begin).await?;
         }
         Ok(match begun {
-            Begun::Lead { fence, failures, stale, watch } => {
-                Begun::Lead { fence, failures, stale, watch: self.relay(key, watch) }
+            Begun::Lead { fence, failures, previous, watch } => {
+                Begun::Lead { fence, failures, previous, watch: self.relay(key, watch) }
             }
             Begun::Follow { fence, left, watch } => Begun::Follow { fence, left, watch: self.relay(key, watch) },
             begun => begun,

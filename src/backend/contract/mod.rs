@@ -110,7 +110,7 @@ fn record(payload: &'static str, fresh: Duration, stale: Duration) -> Record {
 
 async fn lead<B: Backend>(backend: &B, key: &Key, begin: Begin) -> (Fence, u32, Option<Found>, Watch) {
     match backend.begin(key, begin).await.expect("begin is answered") {
-        Begun::Lead { fence, failures, stale, watch } => (fence, failures, stale, watch),
+        Begun::Lead { fence, failures, previous, watch } => (fence, failures, previous, watch),
         other => panic!("expected to lead, got {other:?}"),
     }
 }

@@ -88,9 +88,9 @@ impl Inner {
                     // without.
                 }
                 2 => {
-                    let stale = if number(&answer, 3)? > 0 { found(seen(&answer, 3)?) } else { None };
+                    let previous = if number(&answer, 3)? > 0 { found(seen(&answer, 3)?) } else { None };
                     let failures = u32::try_from(number(&answer, 2)?).unwrap_or(u32::MAX);
-                    return Ok(Begun::Lead { fence: Fence(number(&answer, 1)?), failures, stale, watch });
+                    return Ok(Begun::Lead { fence: Fence(number(&answer, 1)?), failures, previous, watch });
                 }
                 3 => {
                     let left = Duration::from_micros(number(&answer, 2)?);

@@ -21,7 +21,7 @@ impl Fleet {
             sleep(MS).await;
         }
         let (engine, key) = (self.0.clone(), key.clone());
-        let work: Work<u64> = Box::new(|| {
+        let work: Work<u64> = Box::new(|_| {
             Box::pin(async {
                 sleep(Duration::from_secs(3600)).await;
                 Done::Failed(None)

@@ -26,7 +26,7 @@ impl Flight {
         };
         self.spent = Duration::ZERO;
         self.phase = Phase::Leading { lease, runner, stale_until: None, detached: None };
-        self.outputs.push_back(Output::Work { caller: runner });
+        self.outputs.push_back(Output::Work { caller: runner, alone: lease.err() });
     }
 
     /// Local coalescing alone: still one execution at a time in this process, stored nowhere.
@@ -80,6 +80,13 @@ impl Flight {
                     false => Settle::Abort(Reason::Retry),
                 };
                 self.settle(now, lease, with, Vec::new());
+            }
+            Outcome::Declined => {
+                self.answer_runner(runner, Verdict::Ran);
+                match lease {
+                    Ok(lease) => self.settle(now, lease, Settle::Abort(Reason::Abandon), Vec::new()),
+                    Err(_) => self.next(now),
+                }
             }
             Outcome::Unshareable(time) => {
                 self.answer_runner(runner, Verdict::Ran);

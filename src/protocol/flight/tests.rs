@@ -39,6 +39,7 @@ fn input(words: &[&str]) -> Input {
         "passing" => Input::Worked(Outcome::Passing),
         "failure" => Input::Worked(Outcome::Failed { shareable: true }),
         "error" => Input::Worked(Outcome::Failed { shareable: false }),
+        "declined" => Input::Worked(Outcome::Declined),
         "unshareable" => Input::Worked(Outcome::Unshareable(Duration::from_secs(3))),
         "held" => Input::Renewed(attempt, Some(Renewed::Held)),
         "lost" => Input::Renewed(attempt, Some(Renewed::Lost)),
@@ -61,7 +62,7 @@ fn say(output: Output) -> String {
     match output {
         Output::Begin { attempt, followed: Fence::NONE } => format!("begin {attempt}"),
         Output::Begin { attempt, followed } => format!("begin {attempt} following {}", followed.0),
-        Output::Work { caller } => format!("work {caller}"),
+        Output::Work { caller, .. } => format!("work {caller}"),
         Output::Cancel => "cancel".into(),
         Output::Renew { attempt } => format!("renew {attempt}"),
         Output::Complete { attempt, for_waiters, .. } => {
@@ -162,6 +163,9 @@ fn transitions() {
         ("join 1, join 2, lead 1, invalidated",                "value",           "[1] Value(Alone(Superseded)); [2] Value(Computed(1))"),
         ("join 1 strict, lead 1, invalidated",                 "value",           "[1] Refused(Superseded)"),
         ("join 1, lead 1 stale 4, invalidated",                "join 2",          ""),
+        ("join 1, lead 1 stale 4",                             "declined",        "abort 1 Abandon"),
+        ("join 1, join 2, lead 1",                             "declined",        "[1] Ran; abort 1 Abandon"),
+        ("join 1, join 2, lead 1, declined",                   "aborted 1",       "begin 2"),
         // Leading without a lease.
         ("join 1, wait 1000, join 2",                          "value",           "[1] Value(Alone(Unavailable)); [2] Value(Computed(1))"),
         ("join 1, join 2, poisoned 1",                         "value",           "[1] Value(Alone(Poisoned)); [2] Value(Computed(1))"),

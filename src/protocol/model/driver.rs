@@ -76,7 +76,7 @@ impl Driver<'_> {
         holder.done = match outcome {
             Outcome::Value | Outcome::Passing => Some(value(false)),
             Outcome::Failed { shareable: true } => Some(value(true)),
-            Outcome::Failed { shareable: false } | Outcome::Unshareable(_) => None,
+            Outcome::Failed { shareable: false } | Outcome::Unshareable(_) | Outcome::Declined => None,
         };
         self.world.ghost.troubled |= outcome != Outcome::Value;
         self.tell(at, Input::Worked(outcome))
@@ -225,7 +225,7 @@ impl Driver<'_> {
                 (holder.armed, holder.arming, holder.found) = (false, Some(Vec::new()), None);
                 Op::Begin { attempt, followed }
             }
-            Output::Work { caller } => {
+            Output::Work { caller, .. } => {
                 Broken::unless(holder.work.is_none(), "I7", "two works in one flight")?;
                 if holder.ran.is_some() && holder.done.is_none() {
                     self.trail.saw(Event::TakenOver);

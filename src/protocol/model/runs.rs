@@ -67,7 +67,7 @@ const ANYTHING: &[Fault] = &[
     Fault::Leave,
 ];
 
-const ALL: &[Outcome] = &[Outcome::Value, Outcome::Passing, FAILURE, ERROR, SCATTER];
+const ALL: &[Outcome] = &[Outcome::Value, Outcome::Passing, FAILURE, ERROR, SCATTER, Outcome::Declined];
 
 /// Requests and replies are as late as they like.
 pub(super) const SLOW: Setup = Setup { prompt: false, callers: PAIR, horizon: 4, ..CALM };

@@ -97,8 +97,9 @@ impl Visit<'_> {
                 let found = self.found(seen)?;
                 (Reply::Hit { fence: seen.fence, age: seen.age, fresh: seen.is_fresh() }, Some(found))
             }
-            Begun::Lead { fence, failures, stale } => {
+            Begun::Lead { fence, failures, previous } => {
                 self.led(fence)?;
+                let stale = previous.filter(Seen::is_usable);
                 let found = stale.map(|seen| self.found(seen)).transpose()?;
                 (Reply::Lead { fence, failures, stale: stale.map(left) }, found)
             }

@@ -65,11 +65,11 @@ impl Table {
                         let fresh = if seen.is_fresh() { " fresh" } else { "" };
                         format!("hit {}{fresh}", self.number(seen.fence))
                     }
-                    Begun::Lead { fence, failures, stale } => {
+                    Begun::Lead { fence, failures, previous } => {
                         self.led.insert(letter, fence);
-                        let stale = stale.map_or(String::new(), |seen| format!(" over {}", self.number(seen.fence)));
+                        let over = previous.map_or(String::new(), |seen| format!(" over {}", self.number(seen.fence)));
                         let failures = if failures > 0 { format!(" after {failures}") } else { String::new() };
-                        format!("lead {}{failures}{stale}", self.number(fence))
+                        format!("lead {}{failures}{over}", self.number(fence))
                     }
                     Begun::Follow { fence, left } => format!("follow {} for {}", self.number(fence), left.as_secs()),
                     Begun::Stale(seen) => format!("stale {}", self.number(seen.fence)),
@@ -159,7 +159,7 @@ fn transitions() {
         ("begin a, complete a, wait 1",                         "begin b",            "hit 1 fresh"),
         ("begin a, complete a, wait 2",                         "begin b",            "lead 2 over 1"),
         ("begin a, complete a, wait 2, begin b",                "begin c",            "stale 1"),
-        ("begin a, complete a, wait 5",                         "begin b",            "lead 2"),
+        ("begin a, complete a, wait 5",                         "begin b",            "lead 2 over 1"),
         ("begin a, complete a, wait 5",                         "begin b following 1", "hit 1"),
         ("begin a, complete a, wait 5, begin b",                "begin c following 2", "follow 2 for 6"),
         ("begin a, complete a, wait 6",                         "get",                "1 of 6"),

@@ -4,7 +4,7 @@
 -- ARGV  owner, own inbox, lease (us), greatest fence followed so far, linger (us), '1' if the record cannot be used
 --       (its body was of another key, or of no version that the caller knows)
 -- Returns {1, fence, age}                                    hit
---         {2, fence, failures, stale fence or 0, its age}    lead
+--         {2, fence, failures, previous fence or 0, its age} lead
 --         {3, fence, lease left (us)}                        follow
 --         {4, fence, age}                                    stale: somebody else refreshes
 --         {5, us}                                            scatter
@@ -43,7 +43,7 @@ elseif state[8] and deadline + linger < now then
 end
 
 local function lead()
-  return { 2, fence, failures, stale and record.fence or 0, stale and record.age or 0 }
+  return { 2, fence, failures, usable and record.fence or 0, usable and record.age or 0 }
 end
 
 if leader then
