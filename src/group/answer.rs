@@ -11,6 +11,8 @@ pub(crate) type Work<T> = Box<dyn FnOnce(Start<T>) -> Pin<Box<dyn Future<Output 
 pub(crate) struct Start<T> {
     /// The value that the store still keeps, fresh for nobody.
     pub(crate) previous: Option<Copy<T>>,
+    /// Those who asked were given it.
+    pub(crate) refreshes: bool,
     /// Why it runs without a lease, if it does.
     pub(crate) alone: Option<Alone>,
 }

@@ -48,6 +48,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     found: Option<Copy<T>>,
     /// What the store still has: what may be served while the work runs, and what it starts from.
     previous: Option<Copy<T>>,
+    /// It was served, and the work is to replace it.
+    refreshes: bool,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
     detached: Option<OwnedSemaphorePermit>,
@@ -122,6 +124,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             keep: options.keep(),
             found: None,
             previous: None,
+            refreshes: false,
             panic: None,
             detached: None,
             retired: false,
@@ -170,6 +173,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                     Reply::Hit { .. } => self.found = copy,
                     _ => self.previous = copy,
                 }
+                self.refreshes = matches!(reply, Reply::Lead { stale: Some(_), .. });
                 self.handle(Input::Begun(attempt, reply));
             }
             Asked::Renewed(attempt, renewed) => self.handle(Input::Renewed(attempt, renewed)),
@@ -273,7 +277,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
             Action::Work(work, alone) => {
                 self.started = Instant::now();
-                let start = Start { previous: self.previous.clone().filter(|_| alone.is_none()), alone };
+                let previous = self.previous.clone().filter(|_| alone.is_none());
+                let start = Start { refreshes: self.refreshes && previous.is_some(), previous, alone };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work(start)));
             }

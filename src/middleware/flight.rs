@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE, response::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE};
 use http_body::Body;
 use tokio::{
     sync::oneshot,
@@ -18,22 +18,16 @@ use tower::{Service, ServiceExt};
 use super::{
     asked::Asked,
     body::ResponseBody,
-    collect::{Collector, End},
     future::signed,
     layer::Settings,
+    lead::{Leader, Own},
     outcome::{Outcome, Why},
     record::Stored,
-    rules::vary::Varies,
-    share::{self, declared_length, shareable},
-    variants::Selection,
 };
 use crate::{
-    group::{Answer, Done, Flown, Options, Source, Work},
+    group::{Answer, Copy, Done, Flown, Options, Source, Work},
     key::Key,
 };
-
-/// What the inner service answered, for the caller whose request it was, and how long the answer is kept.
-type Own<R, E> = Result<(Response<ResponseBody<R>>, Duration), E>;
 
 /// The way of one request.
 ///
@@ -57,18 +51,20 @@ where
 {
     let start = Instant::now();
     let mut waiting = (inner, request);
-    let sign = |(response, fresh), outcome| signed(response, outcome, fresh, settings.cache_status.as_ref());
-    let own = |own: Own<R, S::Error>, outcome| own.map(|own| asked.confirm(sign(own, outcome), SystemTime::now()));
+    let sign = |response, outcome, fresh| signed(response, outcome, fresh, settings.cache_status.as_ref());
+    let own = |own: Result<Own<R>, S::Error>, led| {
+        own.map(|own| asked.confirm(sign(own.response, own.outcome.unwrap_or(led), own.fresh), SystemTime::now()))
+    };
     if asked.looks_first() {
         if let Some((stored, source)) = look(&settings, &base, waiting.1.headers()).await
-            && let Some(response) = asked.of_stored(shared(&settings, stored, source), SystemTime::now())
+            && let Some(response) = asked.of_stored(settings.answer(stored, source), SystemTime::now())
         {
             return Ok(response);
         }
         if asked.only_if_cached() {
             let mut response = Response::new(ResponseBody::default());
             *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-            return Ok(sign((response, Duration::ZERO), Outcome::Bypassed(Why::OnlyIfCached)));
+            return Ok(sign(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO));
         }
     }
     // A response to HEAD goes with what is known of its target, and never satisfies a GET.
@@ -81,16 +77,20 @@ where
         let (now, life) = (Instant::now(), settings.variant_life());
         let Some(key) = settings.variants.locate(&base, waiting.1.headers(), now, life) else { break };
         let call = Arc::new(Call::new(waiting.0, waiting.1));
-        let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
+        let (tell, mut told) = oneshot::channel::<Result<Own<R>, S::Error>>();
         let work: Work<Stored> = {
-            let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
-            Box::new(move |_| {
+            let (settings, call, key) = (Arc::clone(&settings), Arc::clone(&call), key.clone());
+            Box::new(move |start| {
                 Box::pin(async move {
-                    match call.start() {
-                        Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell).await,
-                        // It went on to another key.
-                        None => Done::Declined,
+                    // A refresh of what turned out to be another variant: whoever asked for it goes on to his own key.
+                    let foreign = |kept: &Copy<Stored>| call.headers(|headers| !kept.value.serves(headers));
+                    if start.refreshes && start.previous.as_ref().and_then(foreign) == Some(true) {
+                        return Done::Declined;
                     }
+                    let Some((inner, request, headers)) = call.start() else { return Done::Declined };
+                    let method = request.method().clone();
+                    let leader = Leader { settings: &settings, key: &key, method, headers: &headers };
+                    leader.lead(start, inner, request, tell).await
                 })
             })
         };
@@ -105,13 +105,9 @@ where
                     return own(response, source.into());
                 }
                 if call.headers(|headers| stored.serves(headers)) == Some(true) {
-                    return Ok(asked.confirm(shared(&settings, stored, source), SystemTime::now()));
+                    return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
                 }
-                match call.reclaim() {
-                    Some(reclaimed) => waiting = reclaimed,
-                    // It refreshes a stale record, which turned out to be another variant's.
-                    None => return own(told.await.expect("work that runs tells its caller"), Outcome::Led),
-                }
+                waiting = call.reclaim().expect("work declines to refresh what its caller cannot use");
             }
             Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
             Answer::Panicked(panic) => resume_unwind(panic),
@@ -125,7 +121,7 @@ where
     let (inner, mut request) = waiting;
     asked.restore(request.headers_mut());
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
-    Ok(sign((response, Duration::ZERO), Outcome::Bypassed(why)))
+    Ok(sign(response, Outcome::Bypassed(why), Duration::ZERO))
 }
 
 /// What is stored for a GET with these fields, within the budget for the store.
@@ -200,110 +196,33 @@ impl<S, B> Call<S, B> {
     }
 }
 
-/// The response to one caller, made of the record of another's.
-fn shared<R: Body<Data = Bytes>>(settings: &Settings, stored: Stored, source: Source) -> Response<ResponseBody<R>> {
-    let fresh = stored.fresh();
-    let mut response = stored.into_response();
-    if let Source::Hit { age } | Source::Stale { age } = source {
-        let headers = response.headers_mut();
-        let before = share::age(headers);
-        headers.insert(AGE, HeaderValue::from(before.saturating_add(age.as_secs())));
+impl Settings {
+    /// The response to one caller, made of the record of another's.
+    pub(super) fn answer<R: Body<Data = Bytes>>(&self, stored: Stored, source: Source) -> Response<ResponseBody<R>> {
+        let fresh = stored.plan().fresh();
+        let resident = match source {
+            Source::Hit { age } | Source::Stale { age } => Some(age),
+            _ => None,
+        };
+        let aged = resident.is_some();
+        let mut response = self.shared(stored, resident.unwrap_or_default());
+        if aged {
+            response.headers_mut().entry(AGE).or_insert(HeaderValue::from(0));
+        }
+        signed(response, source.into(), fresh, self.cache_status.as_ref())
     }
-    signed(response, source.into(), fresh, settings.cache_status.as_ref())
-}
 
-/// Calls the inner service, hands the response to the caller, and says what others may have of it.
-///
-/// The caller is told before the work ends, so that whoever learns that it ended finds the response. A caller that went
-/// away is told in vain.
-async fn lead<S, B, R>(
-    settings: &Settings,
-    inner: S,
-    request: Request<B>,
-    asked: &HeaderMap,
-    tell: oneshot::Sender<Own<R, S::Error>>,
-) -> Done<Stored>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Body<Data = Bytes>,
-{
-    let is_head = request.method() == Method::HEAD;
-    let (head, body) = match inner.oneshot(request).await {
-        Ok(response) => response.into_parts(),
-        Err(error) => {
-            let _ = tell.send(Err(error));
-            return Done::Failed(None);
+    /// A stored response, `resident` after it landed.
+    pub(super) fn shared<R: Body<Data = Bytes>>(
+        &self,
+        stored: Stored,
+        resident: Duration,
+    ) -> Response<ResponseBody<R>> {
+        let age = stored.plan().age.saturating_add(resident).as_secs();
+        let mut response = stored.into_response();
+        if age > 0 {
+            response.headers_mut().insert(AGE, HeaderValue::from(age));
         }
-    };
-    let verdict = shareable(&head, settings.usual, &*settings.share);
-    // The length in a response to HEAD is that of a body which does not come.
-    let length = if is_head { Ok(None) } else { declared_length(&head) };
-    let (body, read) = match (verdict.shared, length) {
-        (Some(lifetimes), Ok(length)) => {
-            let (body, read) = read(settings, body, length).await;
-            (body, read.map(|whole| whole.map(|whole| (lifetimes, whole))))
-        }
-        _ => (ResponseBody::untouched(body), Ok(None)),
-    };
-    let broken = read.is_err();
-    let record = read.unwrap_or_default().map(|(lifetimes, (data, trailers))| {
-        (lifetimes, Stored::new(&head, lifetimes.fresh, select(&head, asked), data, trailers))
-    });
-    let fresh = record.as_ref().map_or(Duration::ZERO, |(lifetimes, _)| lifetimes.fresh);
-    let _ = tell.send(Ok((Response::from_parts(head, body), fresh)));
-    match record {
-        Some((_, value)) if verdict.failed => Done::Failed(Some(value)),
-        Some((_, value)) if verdict.passing => Done::Passing(value),
-        Some((lifetimes, value)) => Done::Value { value, fresh: lifetimes.fresh, stale: lifetimes.stale, keep: Duration::ZERO },
-        None if broken => Done::Failed(None),
-        // Those who wait are let go; those who come later try together again.
-        None if verdict.once => Done::Unshareable(Duration::ZERO),
-        // Jittered, so that keys which scattered together do not come back together.
-        None => {
-            let tenth = settings.scatter / 10;
-            let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
-            Done::Unshareable(settings.scatter.saturating_sub(tenth).saturating_add(jitter))
-        }
+        response
     }
 }
-
-/// What selects this response, and for requests like the one that asked.
-fn select(head: &Parts, asked: &HeaderMap) -> Option<Selection> {
-    match Varies::of(&head.headers) {
-        Varies::On(names) if names.is_empty() => None,
-        Varies::On(names) => Some(Selection::of(names.into(), asked)),
-        Varies::OnEverything => unreachable!("such a response is shared with nobody"),
-    }
-}
-
-/// A whole body, with its trailers.
-type Whole = (Bytes, Option<HeaderMap>);
-
-/// The body is not what was declared.
-struct Broken;
-
-/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
-/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
-async fn read<R: Body<Data = Bytes>>(
-    settings: &Settings,
-    body: R,
-    length: Option<u64>,
-) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
-    if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
-        return (ResponseBody::untouched(body), Ok(None));
-    }
-    let mut collector = Collector::new(body);
-    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
-        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
-            let (data, trailers) = collector.whole();
-            let whole = (data.clone(), trailers.clone());
-            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
-        }
-        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
-        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
-        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
-    }
-}
-
-#[cfg(test)]
-mod tests;

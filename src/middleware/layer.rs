@@ -6,9 +6,10 @@ use super::{
     cache_status::CacheStatus,
     handle::Handle,
     key::{KeyExtractor, Target},
+    policy::Terms,
     record::{Binary, Stored},
     service::Singleflight,
-    share::{Lifetimes, Share, SharePolicy, share_fn},
+    share::{Share, SharePolicy, share_fn},
     variants::Variants,
 };
 use crate::{
@@ -33,7 +34,7 @@ pub(super) struct Settings {
     pub(super) engine: Arc<Engine<Stored>>,
     pub(super) variants: Arc<Variants>,
     pub(super) options: Options,
-    pub(super) usual: Lifetimes,
+    pub(super) terms: Terms,
     pub(super) max_body: u64,
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
@@ -52,7 +53,7 @@ impl SingleflightLayer {
             engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
             variants,
             options: Options::default(),
-            usual: Lifetimes::default(),
+            terms: Terms::default(),
             max_body: 1 << 20,
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
@@ -60,22 +61,6 @@ impl SingleflightLayer {
             invalidates: true,
             cache_status: None,
         }))
-    }
-
-    /// How long a response is a hit for everybody. Zero by default: nothing is kept.
-    ///
-    /// A response that declares a shorter life (`max-age`, `s-maxage`) has that one. Responses that say that nothing is
-    /// there (404, 405, 410, 414, 501) live a tenth as long, and five seconds at most.
-    pub fn result_ttl(self, ttl: Duration) -> Self {
-        self.set(|settings| settings.usual.fresh = ttl)
-    }
-
-    /// How long after its TTL a response is served stale while one caller in the fleet refreshes it. Zero by default.
-    ///
-    /// It counts for nothing where the TTL is zero, nor for a response that says `must-revalidate`, `proxy-revalidate` or
-    /// `s-maxage`.
-    pub fn warmup_window(self, window: Duration) -> Self {
-        self.set(|settings| settings.usual.stale = window)
     }
 
     /// After how long without a sign of life a leader is replaced. Five seconds by default.
@@ -162,7 +147,7 @@ impl SingleflightLayer {
     }
 
     /// Settings are shared with services that were made already: those keep theirs.
-    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));
         self
     }
@@ -171,7 +156,7 @@ impl SingleflightLayer {
 impl Settings {
     /// How long a variant may be of use.
     pub(super) fn variant_life(&self) -> Duration {
-        self.usual.fresh.saturating_add(self.usual.stale).max(self.options.keep()).min(LONGEST)
+        self.terms.longest().max(self.options.keep()).min(LONGEST)
     }
 }
 
@@ -192,8 +177,7 @@ impl fmt::Debug for SingleflightLayer {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleflightLayer")
-            .field("result_ttl", &self.usual.fresh)
-            .field("warmup_window", &self.usual.stale)
+            .field("terms", &self.terms)
             .field("lock_ttl", &self.options.lock_ttl)
             .field("wait_timeout", &self.options.wait_timeout)
             .field("max_body", &self.max_body)
@@ -240,8 +224,8 @@ mod tests {
     fn a_clone_that_is_set_leaves_the_others_alone() {
         let one = layer();
         let other = one.clone().result_ttl(Duration::from_secs(5));
-        assert_eq!(one.0.usual.fresh, Duration::ZERO);
-        assert_eq!(other.0.usual.fresh, Duration::from_secs(5));
+        assert_eq!(one.0.terms.result_ttl, Duration::ZERO);
+        assert_eq!(other.0.terms.result_ttl, Duration::from_secs(5));
         assert!(Arc::ptr_eq(&one.0.engine, &other.0.engine));
     }
 }

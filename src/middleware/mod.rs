@@ -100,20 +100,29 @@ mod body;
 mod cache_status;
 mod collect;
 mod fields;
-#[expect(clippy::disallowed_methods, reason = "scattering is jittered")]
+#[expect(clippy::disallowed_methods, reason = "conditions are held against a clock, and waits measured")]
 mod flight;
 mod future;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod gate;
 mod handle;
 mod identity;
 mod invalidate;
 mod key;
 mod layer;
+#[expect(
+    clippy::disallowed_methods,
+    reason = "dates in responses are held against a clock, and scattering is jittered"
+)]
+mod lead;
 mod outcome;
+mod policy;
 mod record;
 mod request;
+#[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
+mod revalidate;
 mod rules;
 mod service;
 mod share;
@@ -126,6 +135,7 @@ pub use self::{
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},
+    policy::Policy,
     service::Singleflight,
     share::{Share, ShareFn, SharePolicy, share_fn},
 };

@@ -10,17 +10,27 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header::CONNECTION, response::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{AGE, CONNECTION},
+    response::Parts,
+};
 use http_body::Body;
 use serde::{Deserialize, Serialize};
 
-use super::{body::ResponseBody, fields::names, share::guarded, variants::Selection};
+use super::{
+    body::ResponseBody,
+    fields::names,
+    gate::guarded,
+    rules::{cache_control::ResponseDirectives, freshness::Plan, update::has_validator},
+    variants::Selection,
+};
 use crate::{
     codec::{Codec, CodecError},
     key::Digest,
 };
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// A response as everybody may see it. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,29 +42,59 @@ pub(super) struct Stored {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Head {
     status: StatusCode,
-    fresh: Duration,
+    plan: Plan,
+    /// The fields that took the place of `Cache-Control`.
+    targets: Vec<HeaderName>,
     selection: Option<Selection>,
     headers: HeaderMap,
     trailers: Option<HeaderMap>,
 }
 
 impl Stored {
-    /// The part of a response that is not about one connection or one request.
+    /// The part of a response that is not about one connection, one request or one user. Its age is in the plan.
     pub(super) fn new(
         head: &Parts,
-        fresh: Duration,
+        plan: Plan,
+        targets: &[HeaderName],
         selection: Option<Selection>,
         body: Bytes,
         trailers: Option<HeaderMap>,
     ) -> Self {
-        let headers = for_everybody(&head.headers);
-        let trailers = trailers.as_ref().map(for_everybody);
-        Self { head: Arc::new(Head { status: head.status, fresh, selection, headers, trailers }), body }
+        let shared = |fields: &HeaderMap| {
+            let kept = |name: &HeaderName| *name != AGE && !plan.stripped.contains(name);
+            let lines = fields.iter().filter(|(name, _)| kept(name) && !of_one_exchange(name, fields));
+            // Copied rather than removed from a copy: removal changes the order of what stays.
+            let mut copy = HeaderMap::with_capacity(fields.keys_len());
+            copy.extend(lines.map(|(name, line)| (name.clone(), line.clone())));
+            copy
+        };
+        let (headers, trailers) = (shared(&head.headers), trailers.as_ref().map(shared));
+        let (targets, plan) = (targets.to_vec(), Plan { stripped: Vec::new(), ..plan });
+        Self { head: Arc::new(Head { status: head.status, plan, targets, selection, headers, trailers }), body }
     }
 
-    /// How long it is fresh, counted from when it was stored.
-    pub(super) fn fresh(&self) -> Duration {
-        self.head.fresh
+    /// How it may be used, counted from when it was stored.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.head.plan
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The same response under another head.
+    pub(super) fn with(&self, head: &Parts, plan: Plan, selection: Option<Selection>) -> Self {
+        let Head { targets, trailers, .. } = &*self.head;
+        Self::new(head, plan, targets, selection, self.body.clone(), trailers.clone())
+    }
+
+    /// The same response by another plan.
+    pub(super) fn replanned(&self, plan: Plan) -> Self {
+        Self { head: Arc::new(Head { plan, ..Head::clone(&self.head) }), body: self.body.clone() }
     }
 
     /// What selected it, if it varies.
@@ -74,14 +114,6 @@ impl Stored {
         *response.headers_mut() = head.headers;
         response
     }
-}
-
-fn for_everybody(fields: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::with_capacity(fields.keys_len());
-    // Copied rather than removed from a copy: removal changes the order of what stays.
-    let lines = fields.iter().filter(|(name, _)| !of_one_exchange(name, fields));
-    kept.extend(lines.map(|(name, line)| (name.clone(), line.clone())));
-    kept
 }
 
 /// Whether a field speaks of one connection, or of the one request that was answered.
@@ -108,8 +140,12 @@ fn of_one_exchange(name: &HeaderName, headers: &HeaderMap) -> bool {
 #[derive(Serialize, Deserialize)]
 struct Wire<'a> {
     status: u16,
-    fresh_ms: u64,
+    /// Age, lifetime, and the windows behind it.
+    times_ms: [u64; 4],
+    never_stale: bool,
     body: u64,
+    #[serde(borrow)]
+    targets: Vec<&'a str>,
     #[serde(borrow)]
     selection: Option<(Vec<&'a str>, [u8; 16])>,
     #[serde(borrow)]
@@ -126,10 +162,14 @@ pub(super) struct Binary;
 
 impl Codec<Stored> for Binary {
     fn encode(&self, stored: &Stored) -> Result<Bytes, CodecError> {
+        let plan = stored.plan();
         let head = postcard::to_stdvec(&Wire {
             status: stored.head.status.as_u16(),
-            fresh_ms: u64::try_from(stored.head.fresh.as_millis()).unwrap_or(u64::MAX),
+            times_ms: [plan.age, plan.lifetime, plan.stale_while_revalidate, plan.stale_if_error]
+                .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+            never_stale: plan.never_stale,
             body: stored.body.len() as u64,
+            targets: stored.head.targets.iter().map(HeaderName::as_str).collect(),
             selection: stored
                 .head
                 .selection
@@ -155,17 +195,29 @@ impl Codec<Stored> for Binary {
         if wire.body != body.len() as u64 {
             return Err("the body of the record has another length than its head says".into());
         }
-        let head = Head {
-            status: StatusCode::from_u16(wire.status)?,
-            fresh: Duration::from_millis(wire.fresh_ms),
-            selection: wire.selection.map(selection).transpose()?,
-            headers: map(wire.headers)?,
-            trailers: wire.trailers.map(map).transpose()?,
-        };
-        if guarded(head.status, &head.headers) {
+        let status = StatusCode::from_u16(wire.status)?;
+        let headers = map(wire.headers)?;
+        let targets = wire.targets.into_iter().map(HeaderName::try_from).collect::<Result<Vec<_>, _>>()?;
+        if guarded(status, &headers, &ResponseDirectives::of(&headers, &targets)) {
             return Err("the record holds a response that nobody else may see".into());
         }
-        Ok(Stored { head: Arc::new(head), body: payload.slice_ref(body) })
+        let [age, lifetime, stale_while_revalidate, stale_if_error] = wire.times_ms.map(Duration::from_millis);
+        let plan = Plan {
+            for_waiters: true,
+            age,
+            lifetime,
+            stale_while_revalidate,
+            stale_if_error,
+            never_stale: wire.never_stale,
+            validator: has_validator(&headers),
+            stripped: Vec::new(),
+        };
+        let selection = wire.selection.map(selection).transpose()?;
+        let trailers = wire.trailers.map(map).transpose()?;
+        Ok(Stored {
+            head: Arc::new(Head { status, plan, targets, selection, headers, trailers }),
+            body: payload.slice_ref(body),
+        })
     }
 }
 

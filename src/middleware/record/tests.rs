@@ -11,11 +11,20 @@ fn map_of(lines: &Lines) -> HeaderMap {
 
 fn stored(status: u16, fresh_ms: u64, headers: &Lines, trailers: Option<&Lines>, body: &[u8]) -> Stored {
     let status = StatusCode::from_u16(status).unwrap();
-    let fresh = Duration::from_millis(fresh_ms);
     let headers = map_of(headers);
+    let plan = Plan {
+        for_waiters: true,
+        age: Duration::from_millis(fresh_ms / 2),
+        lifetime: Duration::from_millis(fresh_ms),
+        stale_while_revalidate: Duration::from_millis(1),
+        never_stale: headers.contains_key("c"),
+        validator: has_validator(&headers),
+        ..Plan::default()
+    };
     let names: Arc<[_]> = [HeaderName::from_static("accept")].into();
     let selection = headers.contains_key("b").then(|| Selection::of(names, &HeaderMap::new()));
-    let head = Head { status, fresh, selection, headers, trailers: trailers.map(map_of) };
+    let targets = headers.keys().filter(|name| *name == "a").cloned().collect();
+    let head = Head { status, plan, targets, selection, headers, trailers: trailers.map(map_of) };
     Stored { head: Arc::new(head), body: Bytes::copy_from_slice(body) }
 }
 
@@ -70,7 +79,7 @@ fn the_format_is_this_one() {
     let headers = vec![("a".into(), b"1".to_vec()), ("a".into(), b"\xff".to_vec())];
     let stored = stored(200, 300, &headers, None, b"hi");
     let payload = Binary.encode(&stored).unwrap();
-    let head = [200, 1, 172, 2, 2, 0, 2, 1, b'a', 1, b'1', 1, b'a', 1, 0xff, 0];
+    let head = [200, 1, 150, 1, 172, 2, 1, 0, 0, 2, 1, 1, b'a', 0, 2, 1, b'a', 1, b'1', 1, b'a', 1, 0xff, 0];
     let expected = [&[VERSION, 0, 0, 0, head.len() as u8], &head[..], b"hi"].concat();
     assert_eq!(payload, expected);
 }
@@ -97,17 +106,14 @@ fn what_nobody_else_may_see_is_no_record() {
     }
 }
 
+fn empty(headers: Fields<'_>) -> Wire<'_> {
+    let (times_ms, targets) = ([0; 4], vec![]);
+    Wire { status: 200, times_ms, never_stale: false, body: 0, targets, selection: None, headers, trailers: None }
+}
+
 #[test]
 fn a_head_that_holds_more_than_a_head_is_no_record() {
-    let mut head = postcard::to_stdvec(&Wire {
-        status: 200,
-        fresh_ms: 0,
-        body: 0,
-        selection: None,
-        headers: vec![],
-        trailers: None,
-    })
-    .unwrap();
+    let mut head = postcard::to_stdvec(&empty(vec![])).unwrap();
     let framed = |head: &[u8]| [&[VERSION][..], &(head.len() as u32).to_be_bytes(), head].concat();
     assert!(Binary.decode(framed(&head).into()).is_ok());
     head.push(0);
@@ -117,11 +123,14 @@ fn a_head_that_holds_more_than_a_head_is_no_record() {
 #[test]
 fn huge_lengths_are_refused() {
     let huge = [0xff, 0xff, 0xff, 0xff, 0x7f];
-    let heads: [&[u8]; 4] = [
-        &[&[200, 1, 0, 0, 1][..], &huge].concat(),
-        &[&[200, 1, 0, 0, 0][..], &huge].concat(),
-        &[&[200, 1, 0, 0, 0, 1][..], &huge].concat(),
-        &[&[200, 1, 0, 0, 0, 0, 1][..], &huge].concat(),
+    // Status, times, flag and the length of the body; then the lists, each after empty ones.
+    let start = [200, 1, 0, 0, 0, 0, 0, 0];
+    let heads: [&[u8]; 5] = [
+        &[&start[..], &huge].concat(),
+        &[&start[..], &[0, 1], &huge].concat(),
+        &[&start[..], &[0, 0], &huge].concat(),
+        &[&start[..], &[0, 0, 1], &huge].concat(),
+        &[&start[..], &[0, 0, 0, 1], &huge].concat(),
     ];
     for head in heads {
         let payload = [&[VERSION][..], &(head.len() as u32).to_be_bytes(), head].concat();
@@ -134,9 +143,7 @@ fn huge_lengths_are_refused() {
 fn more_lines_than_a_map_can_hold_are_refused() {
     let names: Vec<String> = (0..40_000).map(|n| format!("n{n}")).collect();
     let headers = names.iter().map(|name| (&**name, &b""[..])).collect();
-    let head =
-        postcard::to_stdvec(&Wire { status: 200, fresh_ms: 0, body: 0, selection: None, headers, trailers: None })
-            .unwrap();
+    let head = postcard::to_stdvec(&empty(headers)).unwrap();
     let payload = [&[VERSION][..], &(head.len() as u32).to_be_bytes(), &head].concat();
     assert!(Binary.decode(payload.into()).is_err());
 }
@@ -175,7 +182,7 @@ fn fields_of_one_exchange_are_not_shared() {
         .body(())
         .unwrap()
         .into_parts();
-    let stored = Stored::new(&head, Duration::ZERO, None, Bytes::new(), Some(head.headers.clone()));
+    let stored = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), Some(head.headers.clone()));
     assert_eq!(stored.head.trailers.as_ref(), Some(&stored.head.headers), "in trailers as well");
     let kept: Vec<_> = stored.head.headers.iter().map(|(name, line)| (name.as_str(), line.to_str().unwrap())).collect();
     let expected = [
@@ -192,7 +199,7 @@ fn fields_of_one_exchange_are_not_shared() {
 fn a_cookie_in_the_trailers_is_not_shared() {
     let trailers = HeaderMap::from_iter([(http::header::SET_COOKIE, HeaderValue::from_static("a=b"))]);
     let (head, ()) = Response::new(()).into_parts();
-    let stored = Stored::new(&head, Duration::ZERO, None, Bytes::new(), Some(trailers));
+    let stored = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), Some(trailers));
     assert!(stored.head.trailers.as_ref().unwrap().is_empty());
 }
 
@@ -202,5 +209,5 @@ fn as_many_lines_as_a_map_can_hold_are_stored() {
     for number in 0..30_000 {
         head.headers.append("link", HeaderValue::from(number));
     }
-    assert_eq!(Stored::new(&head, Duration::ZERO, None, Bytes::new(), None).head.headers.len(), 30_000);
+    assert_eq!(Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None).head.headers.len(), 30_000);
 }

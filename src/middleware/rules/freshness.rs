@@ -5,9 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderName, Method,
+    HeaderMap, HeaderName, Method,
     header::{AGE, AUTHORIZATION, DATE, EXPIRES},
-    request, response,
+    response,
 };
 
 use super::{
@@ -47,6 +47,13 @@ pub(in crate::middleware) struct Terms<'a> {
     pub(in crate::middleware) max_stale: Duration,
 }
 
+/// The request that a response is the answer to, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::middleware) struct Asker<'a> {
+    pub(in crate::middleware) method: &'a Method,
+    pub(in crate::middleware) headers: &'a HeaderMap,
+}
+
 /// How a response came.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::middleware) struct Landed {
@@ -57,9 +64,9 @@ pub(in crate::middleware) struct Landed {
 }
 
 /// What may be done with a response. Its time counts from when it landed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::middleware) struct Plan {
-    /// Those who wait may have it. If not, it may still be stored, and validated for each who asks.
+    /// Those who wait may have it. If not, it would have to be validated for each who asks.
     pub(in crate::middleware) for_waiters: bool,
     /// How old it was when it landed. What is sent later carries this and the time since as its `Age`.
     pub(in crate::middleware) age: Duration,
@@ -83,21 +90,30 @@ impl Plan {
         self.lifetime.saturating_sub(self.age)
     }
 
-    /// How long it may serve after that, one way or the other.
+    /// How long it serves after that while somebody refreshes it.
     pub(in crate::middleware) fn stale(&self) -> Duration {
-        let end = self.lifetime.saturating_add(self.stale_while_revalidate.max(self.stale_if_error));
-        end.saturating_sub(self.age.max(self.lifetime))
+        self.after(self.stale_while_revalidate)
     }
 
-    /// Whether there is a use for it once those who wait are served.
-    pub(in crate::middleware) fn is_stored(&self) -> bool {
-        self.validator || !self.fresh().is_zero() || !self.stale().is_zero()
+    /// How long it serves, once it is fresh no more, when the origin fails.
+    pub(in crate::middleware) fn if_error(&self) -> Duration {
+        self.after(self.stale_if_error)
+    }
+
+    /// What is left of a window behind the lifetime when it lands, counted from the end of its freshness.
+    fn after(&self, window: Duration) -> Duration {
+        self.lifetime.saturating_add(window).saturating_sub(self.age.max(self.lifetime))
+    }
+
+    /// Whether it serves `resident` after it landed if the origin fails.
+    pub(in crate::middleware) fn serves_on_error(&self, resident: Duration) -> bool {
+        resident < self.fresh().saturating_add(self.if_error())
     }
 }
 
 /// Whether the response to `request` may serve others (§3), and how (§4.2).
 pub(in crate::middleware) fn plan(
-    request: &request::Parts,
+    request: Asker<'_>,
     response: &response::Parts,
     terms: &Terms<'_>,
     landed: Landed,
@@ -133,17 +149,17 @@ pub(in crate::middleware) fn plan(
 }
 
 /// The list of §3, in its order.
-fn refusal(request: &request::Parts, response: &response::Parts, said: &ResponseDirectives) -> Option<NotShared> {
+fn refusal(request: Asker<'_>, response: &response::Parts, said: &ResponseDirectives) -> Option<NotShared> {
     let status = response.status.as_u16();
     let understood = matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
     // Once the status is understood, `must-understand` makes of `no-store` a word for other caches (§5.2.2.3).
     let no_store = said.no_store && !said.must_understand;
     let explicit = said.public || said.max_age.is_some() || said.s_maxage.is_some() || expires(response, said);
     let refusals = [
-        (NotShared::Method, !matches!(request.method, Method::GET | Method::HEAD)),
+        (NotShared::Method, !matches!(*request.method, Method::GET | Method::HEAD)),
         // Parts are not put together here, and a 304 is an answer to a condition.
         (NotShared::Status, matches!(status, ..200 | 206 | 304) || said.must_understand && !understood),
-        (NotShared::NoStore, no_store || RequestDirectives::of(&request.headers).no_store),
+        (NotShared::NoStore, no_store || RequestDirectives::of(request.headers).no_store),
         (NotShared::Private, said.private == Scope::Everything),
         (NotShared::Authorization, request.headers.contains_key(AUTHORIZATION) && !said.authorized),
         // The statuses that are understood are those that are "heuristically cacheable" (RFC 9110 §15.1).
@@ -159,7 +175,11 @@ fn expires(response: &response::Parts, said: &ResponseDirectives) -> bool {
 }
 
 /// The lifetime that the response declares, by the first that is there (§4.2.1); `None` if it declares none.
-fn declared_lifetime(response: &response::Parts, said: &ResponseDirectives, now: SystemTime) -> Option<Duration> {
+pub(in crate::middleware) fn declared_lifetime(
+    response: &response::Parts,
+    said: &ResponseDirectives,
+    now: SystemTime,
+) -> Option<Duration> {
     let until = || {
         // "A cache recipient MUST interpret invalid date formats, especially the value "0", as representing a time in the
         // past" (§5.3). So are several.
@@ -176,7 +196,7 @@ fn made(response: &response::Parts, now: SystemTime) -> SystemTime {
 }
 
 /// The corrected initial age (§4.2.3), the more conservative of both.
-fn initial_age(response: &response::Parts, landed: Landed) -> Duration {
+pub(in crate::middleware) fn initial_age(response: &response::Parts, landed: Landed) -> Duration {
     // A date has whole seconds. Against a finer clock what was made just now would look up to a second old, and a
     // response for one second would be stale on arrival.
     let now = landed.now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

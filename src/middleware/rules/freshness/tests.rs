@@ -40,7 +40,12 @@ impl Case<'_> {
         let response =
             lines.iter().fold(Response::builder().status(self.status), |to, (name, line)| to.header(*name, *line));
         let (request, response) = (request.body(()).unwrap().into_parts().0, response.body(()).unwrap().into_parts().0);
-        plan(&request, &response, &self.terms, Landed { now: self.now, delay: self.delay })
+        plan(
+            Asker { method: &request.method, headers: &request.headers },
+            &response,
+            &self.terms,
+            Landed { now: self.now, delay: self.delay },
+        )
     }
 }
 
@@ -185,6 +190,11 @@ fn ages() {
     }
 }
 
+/// Whether there is a use for it once those who wait are served.
+fn is_of_use(plan: &Plan) -> bool {
+    plan.validator || !(plan.fresh() + plan.stale() + plan.if_error()).is_zero()
+}
+
 /// Fails if what is over is shared with those who wait, or what says nothing is kept on a guess (§4.2.2, §4.2.4).
 #[test]
 fn what_is_for_those_who_wait_and_what_is_stored() {
@@ -204,7 +214,7 @@ fn what_is_for_those_who_wait_and_what_is_stored() {
     ];
     for (lines, for_waiters, stored) in table {
         let plan = case().plan(lines).unwrap();
-        assert_eq!((plan.for_waiters, plan.is_stored()), (for_waiters, stored), "{lines:?}");
+        assert_eq!((plan.for_waiters, is_of_use(&plan)), (for_waiters, stored), "{lines:?}");
     }
 }
 
@@ -220,12 +230,12 @@ fn windows_of_staleness() {
         assert_eq!(windows(&of(line)), (0, 0, true), "{line}");
     }
     assert_eq!(windows(&case().plan(&control("max-age=5, must-revalidate x")).unwrap()), (0, 0, true), "a broken line");
-    assert_eq!(of("max-age=5").stale(), secs(7));
+    assert_eq!((of("max-age=5").stale(), of("max-age=5").if_error()), (secs(3), secs(7)));
     let capped = Case { terms: Terms { max_stale: secs(4), ..TERMS }, ..case() };
     assert_eq!(windows(&capped.plan(&control(both)).unwrap()), (3, 4, false));
     // What was over before it landed has less left.
     let late = case().plan(&[("cache-control", "max-age=5, stale-if-error=7"), ("age", "10")]).unwrap();
-    assert_eq!((late.fresh(), late.stale()), (secs(0), secs(2)));
+    assert_eq!((late.fresh(), late.stale(), late.if_error()), (secs(0), secs(0), secs(2)));
 }
 
 /// Fails if the cap counts from another moment than the landing.
@@ -233,11 +243,11 @@ fn windows_of_staleness() {
 fn nothing_is_fresh_for_longer_than_the_cap() {
     let case = Case { terms: Terms { max_fresh: secs(100), ..TERMS }, ..case() };
     let plan = case.plan(&[("cache-control", "max-age=99999999999, stale-if-error=7"), ("age", "50")]).unwrap();
-    assert_eq!((plan.age, plan.lifetime, plan.fresh(), plan.stale()), (secs(50), secs(150), secs(100), secs(7)));
+    assert_eq!((plan.age, plan.lifetime, plan.fresh(), plan.if_error()), (secs(50), secs(150), secs(100), secs(7)));
     assert_eq!(case.plan(&control("max-age=60")).unwrap().fresh(), secs(60));
     let nothing = Case { terms: Terms { max_fresh: secs(0), ..TERMS }, ..case };
     let plan = nothing.plan(&control("max-age=60")).unwrap();
-    assert_eq!((plan.for_waiters, plan.is_stored()), (true, false), "a cache that keeps nothing still shares");
+    assert_eq!((plan.for_waiters, is_of_use(&plan)), (true, false), "a cache that keeps nothing still shares");
 }
 
 /// §5.2.2.4 and §5.2.2.7 for those who have no wish to validate. Fails if either list is dropped.
@@ -311,7 +321,7 @@ proptest! {
         let reuse = reusable(&plan, secs(resident), &RequestDirectives::default());
         prop_assert_eq!(reuse == Reuse::Fresh, current < max_age.unwrap_or(0) && resident < max_fresh);
         prop_assert_eq!(reuse == Reuse::Fresh, secs(resident) < plan.fresh());
-        prop_assert_eq!(reuse == Reuse::Validated, secs(resident) >= plan.fresh() + plan.stale());
+        prop_assert_eq!(reuse == Reuse::Validated, secs(resident) >= plan.fresh() + plan.stale().max(plan.if_error()));
         prop_assert!(reuse != Reuse::Stale || current < max_age.unwrap_or(0) + swr);
         prop_assert!(reuse != Reuse::Stale || resident < max_fresh + max_stale);
     }

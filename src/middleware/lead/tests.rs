@@ -5,20 +5,18 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use http::StatusCode;
+use http::header::AGE;
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::service_fn;
 
 use super::*;
-use crate::{
-    backend::Memory,
-    middleware::{SingleflightLayer, share::Lifetimes},
-};
+use crate::{backend::Memory, group::Source, middleware::SingleflightLayer};
 
 /// Frames, then how it ends.
 struct Stream(VecDeque<Frame<Bytes>>, Then);
@@ -50,9 +48,19 @@ impl Body for Stream {
 }
 
 fn settings() -> Arc<Settings> {
-    let usual = Lifetimes { fresh: Duration::from_secs(20), stale: Duration::from_secs(3) };
     let layer = SingleflightLayer::new(Memory::new()).max_body(8).scatter(Duration::from_secs(10));
-    layer.result_ttl(usual.fresh).warmup_window(usual.stale).settings()
+    layer.result_ttl(Duration::from_secs(20)).warmup_window(Duration::from_secs(3)).settings()
+}
+
+async fn lead<S, R>(inner: S, request: Request<()>, tell: Tell<R, S::Error>) -> Done<Stored>
+where
+    S: Service<Request<()>, Response = Response<R>>,
+    R: Body<Data = Bytes>,
+{
+    let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
+    let leader = Leader { settings: &settings, key: &key, method: request.method().clone(), headers: &headers };
+    let start = Start { previous: None, refreshes: false, alone: None };
+    leader.lead(start, inner, request, tell).await
 }
 
 /// What the caller gets, and what everybody else does.
@@ -67,9 +75,9 @@ where
         async { Ok::<_, Infallible>(response) }
     });
     let (tell, told) = oneshot::channel();
-    let done = lead(&settings(), inner, request, &HeaderMap::new(), tell).await;
-    let Ok((response, _)) = told.await.unwrap();
-    (response, done)
+    let done = lead(inner, request, tell).await;
+    let Ok(own) = told.await.unwrap();
+    (own.response, done)
 }
 
 async fn got(response: Response<ResponseBody<Full<Bytes>>>) -> Bytes {
@@ -206,7 +214,7 @@ async fn a_server_error_is_a_failure_that_those_who_wait_may_have() {
     let (own, done) = led(Method::GET, response).await;
     assert_eq!(got(own).await, "oops");
     let Done::Failed(Some(record)) = done else { panic!("{done:?}") };
-    assert_eq!(record.fresh(), Duration::ZERO);
+    assert_eq!(record.plan().fresh(), Duration::ZERO);
     assert_eq!(record.into_response::<Full<Bytes>>().status(), 500);
 }
 
@@ -225,9 +233,9 @@ async fn what_speaks_of_one_request_lets_go_of_those_who_wait_and_no_more() {
 async fn an_error_goes_to_its_own_caller() {
     let inner = service_fn(|_: Request<()>| async { Err::<Response<Full<Bytes>>, _>("no") });
     let (tell, told) = oneshot::channel();
-    let done = lead(&settings(), inner, Request::new(()), &HeaderMap::new(), tell).await;
+    let done = lead(inner, Request::new(()), tell).await;
     assert!(matches!(done, Done::Failed(None)), "{done:?}");
-    assert_eq!(told.await.unwrap().unwrap_err(), "no");
+    assert_eq!(told.await.unwrap().err(), Some("no"));
 }
 
 #[tokio::test]
@@ -235,25 +243,23 @@ async fn a_caller_that_went_away_changes_nothing() {
     let inner = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello"))) });
     let (tell, told) = oneshot::channel();
     drop(told);
-    let done = lead(&settings(), inner, Request::new(()), &HeaderMap::new(), tell).await;
+    let done = lead(inner, Request::new(()), tell).await;
     assert!(matches!(done, Done::Value { .. }), "{done:?}");
 }
 
 #[test]
-fn a_hit_tells_its_age_on_top_of_what_it_had() {
-    let aged = |lines: &[&'static str], source| {
-        let (mut head, ()) = Response::new(()).into_parts();
-        for line in lines {
-            head.headers.append(AGE, HeaderValue::from_static(line));
-        }
-        let stored = Stored::new(&head, Duration::from_secs(9), select(&head, &HeaderMap::new()), Bytes::new(), None);
-        let response = shared::<Full<Bytes>>(&settings(), stored, source);
+fn a_copy_tells_its_age() {
+    let aged = |age, source| {
+        let (head, ()) = Response::new(()).into_parts();
+        let plan = Plan { age: Duration::from_millis(age), lifetime: Duration::from_secs(90), ..Plan::default() };
+        let stored = Stored::new(&head, plan, &[], None, Bytes::new(), None);
+        let response = settings().answer::<Full<Bytes>>(stored, source);
         response.headers().get(AGE).map(|age| age.to_str().unwrap().to_owned())
     };
     let age = Duration::from_millis(2900);
-    assert_eq!(aged(&[], Source::Hit { age }).unwrap(), "2");
-    assert_eq!(aged(&["40"], Source::Hit { age }).unwrap(), "42");
-    assert_eq!(aged(&["old"], Source::Stale { age }).unwrap(), "2");
-    assert_eq!(aged(&["40"], Source::JoinedHere).unwrap(), "40");
-    assert_eq!(aged(&[], Source::JoinedElsewhere), None);
+    assert_eq!(aged(0, Source::Hit { age }).unwrap(), "2");
+    assert_eq!(aged(40_200, Source::Hit { age }).unwrap(), "43");
+    assert_eq!(aged(0, Source::Hit { age: Duration::ZERO }).unwrap(), "0");
+    assert_eq!(aged(40_000, Source::JoinedHere).unwrap(), "40");
+    assert_eq!(aged(0, Source::JoinedElsewhere), None);
 }

@@ -1,0 +1,231 @@
+//! The work of a flight: calls the inner service, hands the response to the caller whose request it was, and says what
+//! others may have of it.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::DATE, response::Parts};
+use http_body::Body;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
+use tower::{Service, ServiceExt};
+
+use super::{
+    body::ResponseBody,
+    collect::{Collector, End},
+    gate::{Verdict, declared_length, shareable},
+    layer::Settings,
+    outcome::Outcome,
+    policy::Policy,
+    record::Stored,
+    revalidate::{Previous, cookies, is_error},
+    rules::{
+        freshness::{Asker, Landed, Plan},
+        vary::Varies,
+    },
+    variants::Selection,
+};
+use crate::{
+    group::{Done, Start},
+    key::Key,
+};
+
+/// What the caller gets whose request led.
+pub(super) struct Own<R: Body> {
+    pub(super) response: Response<ResponseBody<R>>,
+    /// How long it is fresh in the store.
+    pub(super) fresh: Duration,
+    /// What happened to its request, if that is another thing than that it led.
+    pub(super) outcome: Option<Outcome>,
+}
+
+/// The caller is told before the work ends, so that whoever learns that it ended finds the response. A caller that went
+/// away is told in vain.
+pub(super) type Tell<R, E> = oneshot::Sender<Result<Own<R>, E>>;
+
+/// The request that leads.
+pub(super) struct Leader<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) key: &'a Key,
+    pub(super) method: Method,
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl Leader<'_> {
+    pub(super) async fn lead<S, B, R>(
+        &self,
+        start: Start<Stored>,
+        inner: S,
+        mut request: Request<B>,
+        tell: Tell<R, S::Error>,
+    ) -> Done<Stored>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        R: Body<Data = Bytes>,
+    {
+        let terms = &self.settings.terms;
+        let mut previous = Previous::of(start.previous, self.headers);
+        if let Some(previous) = &mut previous {
+            previous.ask(terms, request.headers_mut());
+        }
+        let sent = Instant::now();
+        let answer = inner.oneshot(request).await;
+        let landed = Landed { now: SystemTime::now(), delay: sent.elapsed() };
+        let failed = answer.as_ref().map_or(true, |response| is_error(response.status()));
+        if failed && let Some((stored, age)) = previous.as_ref().and_then(|kept| kept.on_error(self.settings.scatter)) {
+            let (response, plan) = (self.settings.shared(stored.clone(), age), stored.plan().clone());
+            let outcome = Some(Outcome::Stale { age });
+            let _ = tell.send(Ok(Own { response, fresh: Duration::ZERO, outcome }));
+            return self.value(stored, plan);
+        }
+        let response = match answer {
+            Ok(response) => response,
+            // "The cache MUST generate an error response [..] SHOULD generate a 504 (Gateway Timeout)" (RFC 9111 §5.2.2.2).
+            Err(_) if terms.policy == Policy::Origin && previous.as_ref().is_some_and(Previous::never_stale) => {
+                return self.fails(StatusCode::GATEWAY_TIMEOUT, tell);
+            }
+            Err(error) => {
+                let _ = tell.send(Err(error));
+                return Done::Failed(None);
+            }
+        };
+        let (mut head, body) = response.into_parts();
+        if let Some(previous) = previous.filter(|previous| previous.is_answered_by(&head)) {
+            return self.confirmed(&previous, &head, landed, tell).await;
+        }
+        if terms.policy == Policy::Origin {
+            // "A recipient with a clock that receives a response message without a Date header field MUST record the time
+            // it was received and append a corresponding Date header field" (RFC 9110 §6.6.1).
+            let date = || HeaderValue::try_from(httpdate::fmt_http_date(landed.now)).expect("a date is visible ASCII");
+            head.headers.entry(DATE).or_insert_with(date);
+        }
+        self.judge(head, body, landed, tell).await
+    }
+
+    /// A response of the inner service.
+    async fn judge<R, E>(&self, head: Parts, body: R, landed: Landed, tell: Tell<R, E>) -> Done<Stored>
+    where
+        R: Body<Data = Bytes>,
+    {
+        let Verdict { shared, passing, failed, once } = self.verdict(&head, landed);
+        // The length in a response to HEAD is that of a body which does not come.
+        let length = if self.method == Method::HEAD { Ok(None) } else { declared_length(&head) };
+        let (body, read) = match (shared, length) {
+            (Some(plan), Ok(length)) => {
+                let (body, read) = read(self.settings, body, length).await;
+                (body, read.map(|whole| whole.map(|whole| (plan, whole))))
+            }
+            _ => (ResponseBody::untouched(body), Ok(None)),
+        };
+        let broken = read.is_err();
+        let record = read.unwrap_or_default().map(|(plan, (data, trailers))| {
+            let selection = self.select(&head);
+            let stored = Stored::new(&head, plan.clone(), &self.settings.terms.targets, selection, data, trailers);
+            (stored, plan)
+        });
+        let fresh = record.as_ref().map_or(Duration::ZERO, |(_, plan)| plan.fresh());
+        let _ = tell.send(Ok(Own { response: Response::from_parts(head, body), fresh, outcome: None }));
+        match record {
+            Some((value, _)) if failed => Done::Failed(Some(value)),
+            Some((value, _)) if passing => Done::Passing(value),
+            Some((value, plan)) => self.value(value, plan),
+            None if broken => Done::Failed(None),
+            // Those who wait are let go; those who come later try together again.
+            None if once => Done::Unshareable(Duration::ZERO),
+            None => self.scatters(),
+        }
+    }
+
+    /// The origin says that the response which is kept still holds.
+    async fn confirmed<R, E>(&self, previous: &Previous, head: &Parts, landed: Landed, tell: Tell<R, E>) -> Done<Stored>
+    where
+        R: Body<Data = Bytes>,
+    {
+        let Some(whole) = previous.confirmed(head, landed.now) else {
+            // It would answer every later question in the same way.
+            self.settings.engine.forget_within(self.key).await;
+            return self.fails(StatusCode::BAD_GATEWAY, tell);
+        };
+        let mut cookies = cookies(head).peekable();
+        let plan = self.verdict(&whole, landed).shared.filter(|_| cookies.peek().is_none());
+        let selection = plan.as_ref().and_then(|_| self.select(&whole));
+        let stored = previous.stored().with(&whole, plan.clone().unwrap_or_default(), selection);
+        let mut response = self.settings.shared(stored.clone(), Duration::ZERO);
+        response.headers_mut().extend(cookies);
+        let fresh = plan.as_ref().map_or(Duration::ZERO, Plan::fresh);
+        let _ = tell.send(Ok(Own { response, fresh, outcome: None }));
+        plan.map_or_else(|| self.scatters(), |plan| self.value(stored, plan))
+    }
+
+    /// An answer of the layer's own, in place of one that the inner service does not give.
+    fn fails<R: Body<Data = Bytes>, E>(&self, status: StatusCode, tell: Tell<R, E>) -> Done<Stored> {
+        let (mut head, ()) = Response::new(()).into_parts();
+        head.status = status;
+        let stored = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None);
+        let response = stored.clone().into_response();
+        let _ = tell.send(Ok(Own { response, fresh: Duration::ZERO, outcome: None }));
+        Done::Failed(Some(stored))
+    }
+
+    fn verdict(&self, head: &Parts, landed: Landed) -> Verdict {
+        let asker = Asker { method: &self.method, headers: self.headers };
+        shareable(&self.settings.terms, asker, head, landed, &*self.settings.share)
+    }
+
+    /// What selects this response, and for requests like the one that asked.
+    fn select(&self, head: &Parts) -> Option<Selection> {
+        match Varies::of(&head.headers) {
+            Varies::On(names) if names.is_empty() => None,
+            Varies::On(names) => Some(Selection::of(names.into(), self.headers)),
+            Varies::OnEverything => unreachable!("such a response is shared with nobody"),
+        }
+    }
+
+    fn value(&self, value: Stored, plan: Plan) -> Done<Stored> {
+        let (fresh, stale) = (plan.fresh(), plan.stale());
+        let revalidation = if plan.validator { self.settings.terms.revalidation() } else { Duration::ZERO };
+        let keep = plan.if_error().saturating_sub(stale).max(revalidation);
+        Done::Value { value, fresh, stale, keep }
+    }
+
+    /// Jittered, so that keys which scattered together do not come back together.
+    fn scatters(&self) -> Done<Stored> {
+        let tenth = self.settings.scatter / 10;
+        let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
+        Done::Unshareable(self.settings.scatter.saturating_sub(tenth).saturating_add(jitter))
+    }
+}
+
+/// A whole body, with its trailers.
+type Whole = (Bytes, Option<HeaderMap>);
+
+/// The body is not what was declared.
+struct Broken;
+
+/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
+/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
+async fn read<R: Body<Data = Bytes>>(
+    settings: &Settings,
+    body: R,
+    length: Option<u64>,
+) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
+    if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
+        return (ResponseBody::untouched(body), Ok(None));
+    }
+    let mut collector = Collector::new(body);
+    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
+        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
+            let (data, trailers) = collector.whole();
+            let whole = (data.clone(), trailers.clone());
+            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
+        }
+        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
+        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
+        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
