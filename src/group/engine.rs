@@ -5,12 +5,13 @@ use tokio::time::timeout;
 
 use super::{
     Flown,
-    answer::{Alone, Answer, Source, Work},
+    answer::{Alone, Answer, Copy, Source, Work},
+    calls::Calls,
     driver::Driver,
     table::{Seat, Table},
 };
 use crate::{
-    backend::{BackendError, ErrorKind, Found, Record, Shared},
+    backend::{BackendError, ErrorKind, Found, Lifetimes, Record, Shared},
     codec::Codec,
     key::Key,
     protocol::{
@@ -109,6 +110,17 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         self.backend.put(key, record).await?;
         self.outdate(key);
         Ok(())
+    }
+
+    /// Stores a value like [`put`](Self::put), for this long.
+    pub(crate) async fn keep(&self, key: &Key, value: &T, lifetimes: Lifetimes) -> Result<(), BackendError> {
+        let payload = self.encode(value)?;
+        self.put(key, Record { lifetimes, cost: Duration::ZERO, payload }).await
+    }
+
+    /// The value that the store keeps, whether it may be used or not.
+    pub(crate) async fn kept(&self, key: &Key) -> Result<Option<Copy<T>>, BackendError> {
+        Ok(self.backend.get(key).await?.and_then(|found| Calls::decode(&*self.codec, &found)))
     }
 
     /// How long a caller waits for the store.

@@ -46,7 +46,7 @@ pub(crate) use self::{
     engine::{Engine, Options},
 };
 use crate::{
-    backend::{Backend, BackendError, Lifetimes, Record},
+    backend::{Backend, BackendError, Lifetimes},
     codec::Codec,
     key::Key,
 };
@@ -334,9 +334,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     pub async fn put(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), BackendError> {
         let key = self.key(key.as_ref());
         let Some((fresh, stale)) = self.config.kept(value) else { return self.engine.forget(&key).await };
-        let payload = self.engine.encode(value)?;
-        let lifetimes = Lifetimes { fresh, stale, keep: Duration::ZERO };
-        self.engine.put(&key, Record { lifetimes, cost: Duration::ZERO, payload }).await
+        self.engine.keep(&key, value, Lifetimes { fresh, stale, keep: Duration::ZERO }).await
     }
 
     /// The stored result for `key`, fresh or within its warm-up window, without running anything.

@@ -49,7 +49,7 @@ fn left(fresh: Duration, age: Duration) -> i64 {
 fn reason(why: Why) -> &'static str {
     match why {
         Why::Method => "method",
-        Why::NoStore => "request",
+        Why::NoStore | Why::Directive => "request",
         Why::Unshareable
         | Why::Variants
         | Why::WaitTimeout

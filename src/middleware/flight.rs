@@ -9,23 +9,22 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE};
 use http_body::Body;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
+use tokio::{sync::oneshot, time::Instant};
 use tower::{Service, ServiceExt};
 
 use super::{
     asked::Asked,
     body::ResponseBody,
+    directed::{Found, ROUNDS, directives, look, validate},
     future::signed,
     layer::Settings,
     lead::{Leader, Own},
     outcome::{Outcome, Why},
     record::Stored,
+    rules::cache_control::RequestDirectives,
 };
 use crate::{
-    group::{Answer, Copy, Done, Flown, Options, Source, Work},
+    group::{Answer, Copy, Done, Options, Source, Work},
     key::Key,
 };
 
@@ -55,8 +54,9 @@ where
     let own = |own: Result<Own<R>, S::Error>, led| {
         own.map(|own| asked.confirm(sign(own.response, own.outcome.unwrap_or(led), own.fresh), SystemTime::now()))
     };
+    let directives = directives(&settings, waiting.1.headers());
     if asked.looks_first() {
-        if let Some((stored, source)) = look(&settings, &base, waiting.1.headers()).await
+        if let Found::Stored(stored, source) = look(&settings, &base, waiting.1.headers(), &directives).await
             && let Some(response) = asked.of_stored(settings.answer(stored, source), SystemTime::now())
         {
             return Ok(response);
@@ -70,6 +70,19 @@ where
     // A response to HEAD goes with what is known of its target, and never satisfies a GET.
     let is_head = *waiting.1.method() == Method::HEAD;
     let base = if is_head { base.variant("HEAD") } else { base };
+    if directives != RequestDirectives::default() && !asked.has_range() {
+        match look(&settings, &base, waiting.1.headers(), &directives).await {
+            Found::Stored(stored, source) => {
+                return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
+            }
+            Found::Validated(key, previous) => {
+                let (inner, request) = waiting;
+                let answer = validate(&settings, key, previous, inner, request).await;
+                return own(answer, Outcome::Bypassed(Why::Directive));
+            }
+            Found::Nowhere => {}
+        }
+    }
     let mut why = if asked.has_range() { Why::Range } else { Why::Variants };
     let rounds = if asked.has_range() { 0 } else { ROUNDS };
     // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
@@ -123,25 +136,6 @@ where
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
     Ok(sign(response, Outcome::Bypassed(why), Duration::ZERO))
 }
-
-/// What is stored for a GET with these fields, within the budget for the store.
-async fn look(settings: &Settings, base: &Key, headers: &HeaderMap) -> Option<(Stored, Source)> {
-    let find = async {
-        for _ in 0..ROUNDS {
-            let key = settings.variants.locate(base, headers, Instant::now(), settings.variant_life())?;
-            let Flown { value, source } = settings.engine.peek(&key).await.ok()??;
-            if value.serves(headers) {
-                return Some((value, source));
-            }
-            settings.variants.learn(base, &key, value.selection()?);
-        }
-        None
-    };
-    timeout(settings.engine.budget(), find).await.ok().flatten()
-}
-
-/// How often a request looks for its variant.
-const ROUNDS: usize = 3;
 
 /// A request and who answers it. It lies where both can take it, rather than in the work: a caller who goes alone needs the
 /// response as it comes, and would otherwise have to buffer a body that nobody will share.

@@ -135,7 +135,8 @@ fn vouched(
     said: &ResponseDirectives,
     landed: Landed,
 ) -> Option<Plan> {
-    let age = initial_age(head, landed);
+    // The time that the work took does not count: it is the route that made the response, and now.
+    let age = initial_age(head, Landed { delay: Duration::ZERO, ..landed });
     let declared = declared_lifetime(head, said, landed.now).map(|lifetime| lifetime.saturating_sub(age));
     let usual = terms.status_ttl(head.status).or(match class {
         Class::Usual => Some(terms.result_ttl),

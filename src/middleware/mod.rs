@@ -99,6 +99,8 @@ mod authority;
 mod body;
 mod cache_status;
 mod collect;
+#[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
+mod directed;
 mod fields;
 #[expect(clippy::disallowed_methods, reason = "conditions are held against a clock, and waits measured")]
 mod flight;

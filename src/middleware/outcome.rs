@@ -60,6 +60,9 @@ pub enum Why {
     /// The request is to be answered only from what is stored (`only-if-cached`), and nothing is: the inner service did not
     /// run.
     OnlyIfCached,
+    /// The request takes no response that is as old as what is stored, and the layer
+    /// [listens](super::SingleflightLayer::honor_request_directives).
+    Directive,
     /// The request carries `Expect`.
     Expect,
     /// The key extractor made no key; the usual one makes none without one clear authority (`Host`).
@@ -129,6 +132,7 @@ impl fmt::Display for Why {
             Self::Range => "range",
             Self::Conditional => "conditional",
             Self::OnlyIfCached => "only-if-cached",
+            Self::Directive => "directive",
             Self::Expect => "expect",
             Self::NoKey => "no key",
             Self::Unshareable => "unshareable",

@@ -8,6 +8,7 @@ mod http_asked;
 mod http_flight;
 mod http_guards;
 mod http_invalidate;
+mod http_revalidate;
 mod http_support;
 mod http_tower;
 mod http_vary;
