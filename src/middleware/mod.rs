@@ -123,6 +123,7 @@ pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
     handle::Handle,
+    identity::Identity,
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},

@@ -90,7 +90,7 @@ where
                 Request::from_parts(head, body),
             ));
         }
-        if let Some(why) = bypass(&request) {
+        if let Some(why) = bypass(&request, &settings.identity) {
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }
         let (mut head, body) = request.into_parts();

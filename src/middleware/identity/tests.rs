@@ -1,0 +1,56 @@
+use super::*;
+
+fn names_caller(identity: &Identity, name: &str, line: &str) -> bool {
+    identity.names_caller(&name.parse().unwrap(), &line.parse().unwrap())
+}
+
+#[test]
+fn fields_come_and_go() {
+    let identity = Identity::new().field("X-Tenant-User").field("accept").except("X-User").except("x-consumer-id");
+    for (name, usual, own) in [
+        ("x-tenant-user", false, true),
+        ("accept", false, true),
+        ("x-user", true, false),
+        ("x-consumer-id", true, false),
+        ("x-consumer-name", true, true),
+        ("x-user-id", true, true),
+        ("user-agent", false, false),
+    ] {
+        assert_eq!(names_caller(&Identity::new(), name, "x"), usual, "{name}");
+        assert_eq!(names_caller(&identity, name, "x"), own, "{name}");
+    }
+}
+
+#[test]
+fn the_last_word_on_a_field_counts() {
+    assert!(names_caller(&Identity::new().except("x-user").field("x-user"), "x-user", "ada"));
+    assert!(!names_caller(&Identity::new().field("x-user").except("x-user"), "x-user", "ada"));
+}
+
+#[test]
+fn cookies_are_ignored_in_their_field_alone() {
+    let identity = Identity::new().ignore_cookies(["_ga"]).ignore_cookies(vec!["theme".to_owned()]);
+    assert!(!names_caller(&identity, "cookie", "_ga=1; theme=dark"));
+    assert!(names_caller(&identity, "cookie", "_ga=1; sid=1"));
+    assert!(names_caller(&identity, "authorization", "_ga=1"));
+    assert!(names_caller(&Identity::new(), "cookie", "_ga=1"));
+    assert!(names_caller(&Identity::new(), "cookie", ""));
+}
+
+#[test]
+#[should_panic = "a field of `identity`"]
+fn no_field_name() {
+    let _ = Identity::new().field("x user");
+}
+
+#[test]
+#[should_panic = "a field of `identity`"]
+fn no_field_name_to_take_off() {
+    let _ = Identity::new().except("");
+}
+
+#[test]
+#[should_panic = "`ignore_cookies`"]
+fn no_cookie_name() {
+    let _ = Identity::new().ignore_cookies(["_ga", "a=b"]);
+}
