@@ -1,9 +1,14 @@
 //! Who asks: what in a request says so, and what becomes of one that does.
 
+mod caller;
 mod cookies;
 mod list;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, header::COOKIE, request::Parts};
+
+use self::caller::Partitions;
+pub use self::caller::{Caller, IdentityFn, IdentityPolicy, identity_fn};
+use super::outcome::Why;
 
 /// What in a request says who asks: [`SingleflightLayer::identity`](super::SingleflightLayer::identity).
 ///
@@ -42,6 +47,8 @@ pub struct Identity {
     fields: Vec<(HeaderName, bool)>,
     /// The cookies that say nothing.
     ignored: Vec<Box<str>>,
+    /// Takes the place of all that.
+    partitions: Option<Partitions>,
 }
 
 impl Identity {
@@ -94,11 +101,66 @@ impl Identity {
         self
     }
 
+    /// Lets `policy` decide alone: neither the list nor anything else that is set here counts any more.
+    ///
+    /// Callers of one [partition](Caller::Partition) share with each other, on all replicas, and with nobody else. A partition
+    /// is a [variant](crate::Key::variant) of the request's key: what invalidates the key, such as a `PUT` by anybody,
+    /// invalidates its partitions. What a response says of itself holds there too: one with `private` or `Set-Cookie` is
+    /// shared with nobody.
+    ///
+    /// The store knows a partition by its HMAC-SHA256, keyed with `secret`, and never by the bytes themselves. Replicas share
+    /// only with the same secret, and a new one means a cold start; 32 random bytes will do. A secret that can be guessed lets
+    /// whoever reads the store try out who is in it.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, extract::Request, routing::get};
+    /// use tower::ServiceExt;
+    /// use tower_singleflight::{Caller, Identity, Outcome, SingleflightLayer, backend::Memory, identity_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let by_token = identity_fn(|head| match head.headers.get("authorization") {
+    ///     Some(token) => Caller::Partition(token.as_bytes().into()),
+    ///     None => Caller::Bypass,
+    /// });
+    /// let identity = Identity::new().by("the same secret on all replicas", by_token);
+    /// let layer = SingleflightLayer::new(Memory::new()).result_ttl(std::time::Duration::from_secs(5)).identity(identity);
+    /// let app = Router::new().route("/me", get(async || "a profile")).layer(layer);
+    ///
+    /// let mut outcomes = Vec::new();
+    /// for token in ["Bearer ada", "Bearer bob", "Bearer ada"] {
+    ///     let request = Request::get("http://a.test/me").header("authorization", token).body(Body::empty()).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     outcomes.push(*response.extensions().get::<Outcome>().unwrap());
+    /// }
+    /// assert!(matches!(outcomes[..], [Outcome::Led, Outcome::Led, Outcome::Hit { .. }]));
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `secret` is empty.
+    pub fn by(mut self, secret: impl AsRef<[u8]>, policy: impl IdentityPolicy) -> Self {
+        let secret = secret.as_ref();
+        assert!(!secret.is_empty(), "the secret of `identity` must not be empty");
+        self.partitions = Some(Partitions::new(secret, policy));
+        self
+    }
+
+    /// What tells the variant of the key apart under which a request flies; `None` for the key itself, and an error for what
+    /// must not share anything.
+    pub(super) fn partition(&self, head: &Parts) -> Result<Option<Vec<u8>>, Why> {
+        self.partitions.as_ref().map_or(Ok(None), |partitions| partitions.of(head))
+    }
+
     /// Whether this line says who asks.
     pub(super) fn names_caller(&self, name: &HeaderName, line: &HeaderValue) -> bool {
+        if self.partitions.is_some() {
+            return false;
+        }
         let own = self.fields.iter().rfind(|(field, _)| field == name);
         let says = own.map_or_else(|| list::listed(name.as_str()), |(_, says)| *says);
-        says && !(name == http::header::COOKIE && cookies::only(&self.ignored, line.as_bytes()))
+        says && !(name == COOKIE && cookies::only(&self.ignored, line.as_bytes()))
     }
 }
 

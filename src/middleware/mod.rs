@@ -123,7 +123,7 @@ pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
     handle::Handle,
-    identity::Identity,
+    identity::{Caller, Identity, IdentityFn, IdentityPolicy, identity_fn},
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},

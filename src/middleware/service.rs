@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower::Service;
 
@@ -19,7 +19,7 @@ use super::{
     outcome::Why,
     request::bypass,
 };
-use crate::backend::Backend;
+use crate::{backend::Backend, key::Key};
 
 /// Coalesces requests with the same key, on this replica and across replicas.
 ///
@@ -94,14 +94,28 @@ where
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }
         let (mut head, body) = request.into_parts();
-        let key = key_of_reads(settings, &mut head);
-        let Some(key) = key else {
-            let request = Request::from_parts(head, body);
-            return ResponseFuture::bypass(inner, request, Why::NoKey, settings.cache_status.clone());
+        let key = match place(settings, &mut head) {
+            Ok(key) => key,
+            Err(why) => {
+                let request = Request::from_parts(head, body);
+                return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
+            }
         };
         let asked = Asked::take(&mut head);
         ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
     }
+}
+
+/// Where a read flies: under the key of its target, or the variant of it that is the partition's. The first of all variants,
+/// so that what is known of `HEAD` and of `Vary` is known for one partition alone.
+fn place(settings: &Settings, head: &mut Parts) -> Result<Key, Why> {
+    // Asked before a key is made: what bypasses costs no memory.
+    let partition = settings.identity.partition(head)?;
+    let key = key_of_reads(settings, head).ok_or(Why::NoKey)?;
+    Ok(match partition {
+        Some(partition) => key.variant(partition),
+        None => key,
+    })
 }
 
 impl<S: fmt::Debug> fmt::Debug for Singleflight<S> {

@@ -38,6 +38,28 @@ fn cookies_are_ignored_in_their_field_alone() {
 }
 
 #[test]
+fn a_policy_decides_alone() {
+    let asked = identity_fn(|head| match head.uri.path() {
+        "/bypass" => Caller::Bypass,
+        "/partition" => Caller::Partition(b"ada".into()),
+        _ => Caller::Anybody,
+    });
+    let identity = Identity::new().field("x-tenant-user").by("secret", asked);
+    assert!(!names_caller(&identity, "authorization", "Bearer x") && !names_caller(&identity, "x-tenant-user", "ada"));
+    let partition = |path: &str| identity.partition(&http::Request::get(path).body(()).unwrap().into_parts().0);
+    assert_eq!(partition("/"), Ok(None));
+    assert_eq!(partition("/bypass"), Err(Why::Identity));
+    assert!(matches!(partition("/partition"), Ok(Some(_))));
+    assert_eq!(Identity::new().partition(&http::Request::new(()).into_parts().0), Ok(None));
+}
+
+#[test]
+#[should_panic = "the secret of `identity`"]
+fn no_secret() {
+    let _ = Identity::new().by("", identity_fn(|_| Caller::Anybody));
+}
+
+#[test]
 #[should_panic = "a field of `identity`"]
 fn no_field_name() {
     let _ = Identity::new().field("x user");
