@@ -235,7 +235,11 @@ where
             return Done::Failed(None);
         }
     };
-    let verdict = shareable(&head, settings.usual, &*settings.share);
+    let mut verdict = shareable(&head, settings.usual, &*settings.share);
+    if settings.identity.withholds(asked, &head.headers) {
+        // It says nothing about the response to anybody else. Whoever makes up credentials could scatter them all.
+        (verdict.shared, verdict.once) = (None, true);
+    }
     // The length in a response to HEAD is that of a body which does not come.
     let length = if is_head { Ok(None) } else { declared_length(&head) };
     let (body, read) = match (verdict.shared, length) {

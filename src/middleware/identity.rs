@@ -4,11 +4,15 @@ mod caller;
 mod cookies;
 mod list;
 
-use http::{HeaderName, HeaderValue, header::COOKIE, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, COOKIE},
+    request::Parts,
+};
 
 use self::caller::Partitions;
 pub use self::caller::{Caller, IdentityFn, IdentityPolicy, identity_fn};
-use super::outcome::Why;
+use super::{outcome::Why, rules::cache_control::ResponseDirectives};
 
 /// What in a request says who asks: [`SingleflightLayer::identity`](super::SingleflightLayer::identity).
 ///
@@ -47,6 +51,8 @@ pub struct Identity {
     fields: Vec<(HeaderName, bool)>,
     /// The cookies that say nothing.
     ignored: Vec<Box<str>>,
+    /// Responses say themselves whether they depend on `Authorization`.
+    rfc: bool,
     /// Takes the place of all that.
     partitions: Option<Partitions>,
 }
@@ -98,6 +104,17 @@ impl Identity {
             assert!(cookies::is_name(name), "`ignore_cookies` takes names of cookies, and {name:?} is none");
             self.ignored.push(name.into());
         }
+        self
+    }
+
+    /// Treats `Authorization` as shared caches do by RFC 9111 §3.5: the request may share responses, and the response to it
+    /// is shared only if it says `public`, `s-maxage` or `must-revalidate`, whatever the [share policy](super::SharePolicy)
+    /// says. What says who asks in other ways goes on bypassing.
+    ///
+    /// Requests with and without `Authorization` fly together. Only for services that mark what they answer: a response to a
+    /// request without it may serve one that has it, unless it says `private` or varies on it.
+    pub fn rfc(mut self) -> Self {
+        self.rfc = true;
         self
     }
 
@@ -160,7 +177,19 @@ impl Identity {
         }
         let own = self.fields.iter().rfind(|(field, _)| field == name);
         let says = own.map_or_else(|| list::listed(name.as_str()), |(_, says)| *says);
-        says && !(name == COOKIE && cookies::only(&self.ignored, line.as_bytes()))
+        says && match *name {
+            AUTHORIZATION => !self.rfc,
+            COOKIE => !cookies::only(&self.ignored, line.as_bytes()),
+            _ => true,
+        }
+    }
+
+    /// Whether the response to a request with the fields `asked` is meant for its sender alone, as it does not say otherwise.
+    pub(super) fn withholds(&self, asked: &HeaderMap, response: &HeaderMap) -> bool {
+        self.rfc
+            && self.partitions.is_none()
+            && asked.contains_key(AUTHORIZATION)
+            && !ResponseDirectives::of(response, &[]).authorized
     }
 }
 

@@ -38,6 +38,28 @@ fn cookies_are_ignored_in_their_field_alone() {
 }
 
 #[test]
+fn by_the_rfc_authorization_is_up_to_the_response() {
+    let rfc = Identity::new().rfc();
+    assert!(!names_caller(&rfc, "authorization", "Bearer x"));
+    assert!(names_caller(&rfc, "proxy-authorization", "Basic x") && names_caller(&rfc, "cookie", "a=b"));
+
+    let asked: HeaderMap = [(AUTHORIZATION, "Bearer x".parse().unwrap())].into_iter().collect();
+    let withholds = |identity: &Identity, asked: &HeaderMap, line: &str| {
+        let response = [(http::header::CACHE_CONTROL, line.parse().unwrap())].into_iter().collect();
+        identity.withholds(asked, &response)
+    };
+    for line in ["public", "max-age=5, PUBLIC", "s-maxage=5", "must-revalidate"] {
+        assert!(!withholds(&rfc, &asked, line), "{line}");
+    }
+    for line in ["", "max-age=5", "proxy-revalidate", "public=1", "s-maxage", "x-public"] {
+        assert!(withholds(&rfc, &asked, line), "{line}");
+        assert!(!withholds(&rfc, &HeaderMap::new(), line), "{line}");
+        assert!(!withholds(&Identity::new().except("authorization"), &asked, line), "{line}");
+        assert!(!withholds(&rfc.clone().by("secret", identity_fn(|_| Caller::Anybody)), &asked, line), "{line}");
+    }
+}
+
+#[test]
 fn a_policy_decides_alone() {
     let asked = identity_fn(|head| match head.uri.path() {
         "/bypass" => Caller::Bypass,
