@@ -123,3 +123,49 @@ impl<S: fmt::Debug> fmt::Debug for Singleflight<S> {
         f.debug_struct("Singleflight").field("inner", &self.inner).field("settings", &self.settings).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::Memory,
+        middleware::{Caller, Identity, identity_fn, key_fn},
+    };
+
+    fn layer() -> SingleflightLayer {
+        let by_user = identity_fn(|head| match head.headers.get("x-user").map(|user| user.as_bytes()) {
+            None => Caller::Anybody,
+            Some(b"mallory") => Caller::Bypass,
+            Some(user) => Caller::Partition(user.into()),
+        });
+        SingleflightLayer::new(Memory::new()).identity(Identity::new().by("hush-hush", by_user))
+    }
+
+    fn head(user: &str) -> Parts {
+        Request::get("http://a.test/me").header("x-user", user).body(()).unwrap().into_parts().0
+    }
+
+    /// Fails if the name of a partition is made of more than its hash, or goes without a domain of its own.
+    #[test]
+    fn a_partition_is_a_variant_that_does_not_tell_whose() {
+        let settings = layer().settings();
+        let (ada, bob) = (place(&settings, &mut head("ada-lovelace")), place(&settings, &mut head("bob")));
+        let (ada, primary) = (ada.unwrap(), key_of_reads(&settings, &mut head("")).unwrap());
+        assert!(ada.primary() == &primary && bob.unwrap() != ada);
+        for secret in ["ada-lovelace", "hush-hush"] {
+            assert!(!ada.canonical().windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret}");
+        }
+        let value = &ada.canonical()[primary.canonical().len() + 4..];
+        assert_eq!(value[..14], *b"\0\0\0\x2apartition ");
+
+        let mut nobody = Request::get("http://a.test/me").body(()).unwrap().into_parts().0;
+        assert_eq!(place(&settings, &mut nobody), Ok(primary));
+    }
+
+    /// Fails if the key is made first.
+    #[test]
+    fn no_key_is_made_for_what_bypasses() {
+        let settings = layer().key(key_fn(|_| unreachable!("it bypasses"))).settings();
+        assert_eq!(place(&settings, &mut head("mallory")), Err(Why::Identity));
+    }
+}
