@@ -126,6 +126,8 @@ impl<S: fmt::Debug> fmt::Debug for Singleflight<S> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
     use crate::{
         backend::Memory,
@@ -133,7 +135,7 @@ mod tests {
     };
 
     fn layer() -> SingleflightLayer {
-        let by_user = identity_fn(|head| match head.headers.get("x-user").map(|user| user.as_bytes()) {
+        let by_user = identity_fn(|head| match head.headers.get("x-user").map(HeaderValue::as_bytes) {
             None => Caller::Anybody,
             Some(b"mallory") => Caller::Bypass,
             Some(user) => Caller::Partition(user.into()),

@@ -8,7 +8,7 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::Method;
+use http::{HeaderValue, Method};
 use tokio::time::sleep;
 use tower_singleflight::{
     Caller, Identity, Outcome, Share, SingleflightLayer, Why, backend::Memory, identity_fn, share_fn,
@@ -120,7 +120,7 @@ async fn minted_cookies_are_their_clients_alone() {
 }
 
 fn by_token() -> Identity {
-    let by_token = identity_fn(|head| match head.headers.get("authorization").map(|token| token.as_bytes()) {
+    let by_token = identity_fn(|head| match head.headers.get("authorization").map(HeaderValue::as_bytes) {
         None => Caller::Anybody,
         Some(b"mallory") => Caller::Bypass,
         Some(token) => Caller::Partition(token.into()),
@@ -158,7 +158,7 @@ async fn replicas_with_other_secrets_share_no_partition() {
     assert_eq!(calls.count(), 2);
 }
 
-/// Fails if partitions come behind what `Vary` selects, or are told apart for plain reads alone.
+/// Fails if `HEAD`, a part or `only-if-cached` is looked up without the partition.
 #[tokio::test(start_paused = true)]
 async fn partitions_have_variants_heads_and_parts_of_their_own() {
     let calls = Calls::default();
