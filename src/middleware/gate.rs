@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
-    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING},
     response::Parts,
 };
 
@@ -44,7 +44,7 @@ pub(super) fn shareable(
     let class = Class::of(head.status);
     let said = ResponseDirectives::of(&head.headers, &terms.targets);
     // What a request with credentials gets is the affair of one, unless the response says otherwise (RFC 9111 §3.5).
-    let withheld = asker.headers.contains_key(AUTHORIZATION) && !said.authorized;
+    let withheld = asker.credentials && !said.authorized;
     let asked = if withheld || guarded(head.status, &head.headers, &said) { Share::No } else { policy.share(head) };
     let shared = match terms.policy {
         _ if asked == Share::No => None,
@@ -59,7 +59,8 @@ pub(super) fn shareable(
         shared,
         passing: asked == Share::WaitersOnly || class == Class::Refusal,
         failed: class == Class::Failure,
-        once: matches!(class, Class::Refusal | Class::Failure),
+        // What is withheld from one says nothing about what others get: whoever makes up credentials could scatter them all.
+        once: withheld || matches!(class, Class::Refusal | Class::Failure),
     }
 }
 

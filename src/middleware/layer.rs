@@ -5,6 +5,7 @@ use tower_layer::Layer;
 use super::{
     cache_status::CacheStatus,
     handle::Handle,
+    identity::Identity,
     key::{KeyExtractor, Target},
     policy::Terms,
     record::{Binary, Stored},
@@ -39,6 +40,7 @@ pub(super) struct Settings {
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
+    pub(super) identity: Identity,
     pub(super) invalidates: bool,
     pub(super) cache_status: Option<CacheStatus>,
 }
@@ -58,6 +60,7 @@ impl SingleflightLayer {
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
+            identity: Identity::new(),
             invalidates: true,
             cache_status: None,
         }))
@@ -112,6 +115,11 @@ impl SingleflightLayer {
     /// Which responses are shared, and how long. By default as the [module](super) says.
     pub fn share(self, policy: impl SharePolicy) -> Self {
         self.set(|settings| settings.share = Arc::new(policy))
+    }
+
+    /// What says who asks, and so keeps a request from sharing responses with others.
+    pub fn identity(self, identity: Identity) -> Self {
+        self.set(|settings| settings.identity = identity)
     }
 
     /// Whether a request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows)

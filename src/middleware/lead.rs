@@ -170,7 +170,8 @@ impl Leader<'_> {
     }
 
     fn verdict(&self, head: &Parts, landed: Landed) -> Verdict {
-        let asker = Asker { method: &self.method, headers: self.headers };
+        let credentials = self.settings.identity.has_credentials(self.headers);
+        let asker = Asker { method: &self.method, headers: self.headers, credentials };
         shareable(&self.settings.terms, asker, head, landed, &*self.settings.share)
     }
 

@@ -27,13 +27,22 @@
 //! not there. So do requests
 //!
 //! - that say who asks: `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key` and their kin, and what a proxy asserts
-//!   once it knows: `X-Forwarded-User`, `X-Forwarded-Client-Cert`, `X-Amzn-Oidc-Identity` and the like;
+//!   once it knows: `X-Forwarded-User`, `X-Forwarded-Client-Cert`, `X-Amzn-Oidc-Identity` and the like
+//!   ([below](#who-asks) is what can be set);
 //! - with content, or with `Expect`;
 //! - with `Cache-Control: no-store` (`no-cache`, `max-age` and `Pragma` are ignored: clients cannot force executions);
 //! - with `Range`, or with a condition such as `If-None-Match`;
 //! - that ask for an upgrade or an event stream;
 //! - with `X-HTTP-Method-Override`, `X-Original-URL`, `X-Rewrite-URL` and their kin;
 //! - without one clear authority. An HTTP/1 request has one in `Host`; **a request made by hand in a test may have none**.
+//!
+//! # Who asks
+//!
+//! [`SingleflightLayer::identity`] sets what tells that: [`Identity`] adds fields to the list and takes some off, ignores
+//! cookies that name nobody, or follows RFC 9111, by which it is the response to a request with `Authorization` that says
+//! whether it is for all. Or the application decides with [`identity_fn`]: a request gets what everybody gets, bypasses, or
+//! belongs to a [partition](Caller::Partition), such as a user or a tenant, whose requests share among themselves. Nothing of
+//! this opens what a response withholds: `private` and `Set-Cookie` are shared with nobody.
 //!
 //! # Which responses are shared
 //!
@@ -134,6 +143,7 @@ pub use self::{
     body::ResponseBody,
     future::ResponseFuture,
     handle::Handle,
+    identity::{Caller, Identity, IdentityFn, IdentityPolicy, identity_fn},
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},

@@ -43,7 +43,8 @@ pub enum Why {
     Method,
     /// The request carries content.
     Content,
-    /// A field says who asks, such as `Authorization`, `Cookie` or `X-Forwarded-User`.
+    /// A field says who asks, such as `Authorization`, `Cookie` or `X-Forwarded-User`; or an
+    /// [identity policy](super::IdentityPolicy) says so.
     Identity,
     /// The request says `Cache-Control: no-store`.
     NoStore,

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, request::Parts};
 use http_body::Body;
 use tower::Service;
 
@@ -19,7 +19,7 @@ use super::{
     outcome::Why,
     request::bypass,
 };
-use crate::backend::Backend;
+use crate::{backend::Backend, key::Key};
 
 /// Coalesces requests with the same key, on this replica and across replicas.
 ///
@@ -90,22 +90,84 @@ where
                 Request::from_parts(head, body),
             ));
         }
-        if let Some(why) = bypass(&request) {
+        if let Some(why) = bypass(&request, &settings.identity) {
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }
         let (mut head, body) = request.into_parts();
-        let key = key_of_reads(settings, &mut head);
-        let Some(key) = key else {
-            let request = Request::from_parts(head, body);
-            return ResponseFuture::bypass(inner, request, Why::NoKey, settings.cache_status.clone());
+        let key = match place(settings, &mut head) {
+            Ok(key) => key,
+            Err(why) => {
+                let request = Request::from_parts(head, body);
+                return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
+            }
         };
         let asked = Asked::take(&mut head);
         ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
     }
 }
 
+/// Where a read flies: under the key of its target, or the variant of it that is the partition's. The first of all variants,
+/// so that what is known of `HEAD` and of `Vary` is known for one partition alone.
+fn place(settings: &Settings, head: &mut Parts) -> Result<Key, Why> {
+    // Asked before a key is made: what bypasses costs no memory.
+    let partition = settings.identity.partition(head)?;
+    let key = key_of_reads(settings, head).ok_or(Why::NoKey)?;
+    Ok(match partition {
+        Some(partition) => key.variant(partition),
+        None => key,
+    })
+}
+
 impl<S: fmt::Debug> fmt::Debug for Singleflight<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Singleflight").field("inner", &self.inner).field("settings", &self.settings).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::{
+        backend::Memory,
+        middleware::{Caller, Identity, identity_fn, key_fn},
+    };
+
+    fn layer() -> SingleflightLayer {
+        let by_user = identity_fn(|head| match head.headers.get("x-user").map(HeaderValue::as_bytes) {
+            None => Caller::Anybody,
+            Some(b"mallory") => Caller::Bypass,
+            Some(user) => Caller::Partition(user.into()),
+        });
+        SingleflightLayer::new(Memory::new()).identity(Identity::new().by("hush-hush", by_user))
+    }
+
+    fn head(user: &str) -> Parts {
+        Request::get("http://a.test/me").header("x-user", user).body(()).unwrap().into_parts().0
+    }
+
+    /// Fails if the name of a partition is made of more than its hash, or goes without a domain of its own.
+    #[test]
+    fn a_partition_is_a_variant_that_does_not_tell_whose() {
+        let settings = layer().settings();
+        let (ada, bob) = (place(&settings, &mut head("ada-lovelace")), place(&settings, &mut head("bob")));
+        let (ada, primary) = (ada.unwrap(), key_of_reads(&settings, &mut head("")).unwrap());
+        assert!(ada.primary() == &primary && bob.unwrap() != ada);
+        for secret in ["ada-lovelace", "hush-hush"] {
+            assert!(!ada.canonical().windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret}");
+        }
+        let value = &ada.canonical()[primary.canonical().len() + 4..];
+        assert_eq!(value[..14], *b"\0\0\0\x2apartition ");
+
+        let mut nobody = Request::get("http://a.test/me").body(()).unwrap().into_parts().0;
+        assert_eq!(place(&settings, &mut nobody), Ok(primary));
+    }
+
+    /// Fails if the key is made first.
+    #[test]
+    fn no_key_is_made_for_what_bypasses() {
+        let settings = layer().key(key_fn(|_| unreachable!("it bypasses"))).settings();
+        assert_eq!(place(&settings, &mut head("mallory")), Err(Why::Identity));
     }
 }

@@ -17,13 +17,14 @@ const URI: &str = "http://a.test/file";
 const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
 type Answer = Result<Response<Full<Bytes>>, &'static str>;
+type Origin = dyn Fn(&Request<()>, usize) -> Answer + Send + Sync;
 type Got = Result<Response<ResponseBody<Full<Bytes>>>, &'static str>;
 
 /// Replicas in front of one origin, which takes a second for every answer.
 struct Fleet {
     layers: [SingleflightLayer; 2],
     calls: Calls,
-    origin: Arc<dyn Fn(&Request<()>, usize) -> Answer + Send + Sync>,
+    origin: Arc<Origin>,
 }
 
 impl Fleet {

@@ -7,6 +7,7 @@ mod histories;
 mod http_asked;
 mod http_flight;
 mod http_guards;
+mod http_identity;
 mod http_invalidate;
 mod http_revalidate;
 mod http_support;

@@ -1,7 +1,7 @@
 //! Flights without a lease, which the store cannot tell that their key was invalidated.
 
 use super::*;
-use crate::backend::{Begin, Begun, Fence, Owner};
+use crate::backend::{Begin, Begun, Fence, Lifetimes, Owner, Record};
 
 /// An engine whose work ends in an hour.
 struct Fleet(Engine<u64>, Memory);

@@ -19,14 +19,15 @@ fn head(status: u16, lines: &[(&str, &str)]) -> Parts {
     response.body(()).unwrap().into_parts().0
 }
 
-fn verdict(terms: &Terms, asked: &HeaderMap, status: u16, lines: &[(&str, &str)], share: Share) -> Verdict {
-    let asker = Asker { method: &Method::GET, headers: asked };
+fn verdict(terms: &Terms, credentials: bool, status: u16, lines: &[(&str, &str)], share: Share) -> Verdict {
+    let (method, headers) = (&Method::GET, &HeaderMap::new());
+    let asker = Asker { method, headers, credentials };
     let landed = Landed { now: SystemTime::UNIX_EPOCH, delay: Duration::ZERO };
     shareable(terms, asker, &head(status, lines), landed, &share_fn(move |_| share))
 }
 
 fn shared(status: u16, lines: &[(&str, &str)], share: Share) -> Option<(Duration, Duration)> {
-    windows(verdict(&usual(), &HeaderMap::new(), status, lines, share))
+    windows(verdict(&usual(), false, status, lines, share))
 }
 
 /// How long it is fresh, and then stale.
@@ -57,15 +58,15 @@ fn statuses() {
 #[test]
 fn failures_are_server_errors() {
     for status in 100..1000 {
-        let failed = verdict(&usual(), &HeaderMap::new(), status, &[], Share::Default).failed;
+        let failed = verdict(&usual(), false, status, &[], Share::Default).failed;
         assert_eq!(failed, (500..600).contains(&status) && status != 501, "{status}");
     }
-    assert!(verdict(&usual(), &HeaderMap::new(), 500, &[("set-cookie", "a=b")], Share::No).failed);
+    assert!(verdict(&usual(), false, 500, &[("set-cookie", "a=b")], Share::No).failed);
 }
 
 #[test]
 fn what_is_missing_is_remembered_five_seconds_at_most() {
-    let of = |terms: &Terms| windows(verdict(terms, &HeaderMap::new(), 404, &[], Share::Default));
+    let of = |terms: &Terms| windows(verdict(terms, false, 404, &[], Share::Default));
     let long = Terms { result_ttl: secs(3600), ..usual() };
     assert_eq!(of(&long), kept(5, 0));
     assert_eq!(of(&Terms { negative_ttl: Some(secs(9)), ..long }), kept(9, 0));
@@ -74,7 +75,7 @@ fn what_is_missing_is_remembered_five_seconds_at_most() {
 #[test]
 fn a_ttl_for_one_status() {
     let terms = Terms { statuses: vec![(StatusCode::FOUND, secs(7)), (StatusCode::GONE, secs(60))], ..usual() };
-    let of = |status, line| windows(verdict(&terms, &HeaderMap::new(), status, line, Share::Default));
+    let of = |status, line| windows(verdict(&terms, false, status, line, Share::Default));
     assert_eq!(of(302, &[]), kept(7, 3));
     assert_eq!(of(410, &[]), kept(60, 0));
     assert_eq!(of(302, &[("cache-control", "max-age=2")]), kept(2, 3));
@@ -103,7 +104,7 @@ fn guards_hold_whatever_the_policy() {
     ];
     for policy in [Policy::Route, Policy::Origin] {
         let terms = Terms { policy, ..usual() };
-        let of = |status, lines: &[_], share| verdict(&terms, &HeaderMap::new(), status, lines, share).shared;
+        let of = |status, lines: &[_], share| verdict(&terms, false, status, lines, share).shared;
         for line in table {
             for share in [Share::Default, Share::For(secs(9)), Share::WaitersOnly, Share::No] {
                 for status in [200, 302, 404, 400, 500] {
@@ -127,7 +128,7 @@ fn guards_read_every_line() {
 #[test]
 fn fields_that_are_one_users_are_taken_out() {
     let lines = [("cache-control", "private=\"x-user\", no-cache=\"set-cookie\""), ("set-cookie", "a=b")];
-    let plan = verdict(&usual(), &HeaderMap::new(), 200, &lines, Share::Default).shared.unwrap();
+    let plan = verdict(&usual(), false, 200, &lines, Share::Default).shared.unwrap();
     assert_eq!(plan.stripped, ["x-user", "set-cookie"]);
     assert_eq!(shared(200, &[("cache-control", "private=\"x-user\""), ("set-cookie", "a=b")], Share::Default), None);
 }
@@ -135,10 +136,9 @@ fn fields_that_are_one_users_are_taken_out() {
 /// RFC 9111 §3.5. Fails if the rule is left out, in either policy.
 #[test]
 fn what_a_request_with_credentials_gets_is_its_own_unless_it_says_otherwise() {
-    let asked: HeaderMap = [(AUTHORIZATION, "Bearer x".parse().unwrap())].into_iter().collect();
     for policy in [Policy::Route, Policy::Origin] {
         let terms = Terms { policy, ..usual() };
-        let of = |line| verdict(&terms, &asked, 200, &[("cache-control", line)], Share::Default).shared.is_some();
+        let of = |line| verdict(&terms, true, 200, &[("cache-control", line)], Share::Default).shared.is_some();
         for line in ["max-age=9", "max-age=9, proxy-revalidate"] {
             assert!(!of(line), "{policy:?} {line}");
         }
@@ -195,7 +195,7 @@ fn a_response_may_shorten_its_life() {
 #[test]
 fn an_origin_speaks_for_itself() {
     let terms = Terms { policy: Policy::Origin, ..usual() };
-    let of = |status, lines: &[_]| windows(verdict(&terms, &HeaderMap::new(), status, lines, Share::Default));
+    let of = |status, lines: &[_]| windows(verdict(&terms, false, status, lines, Share::Default));
     let control = |line| [("cache-control", line)];
     assert_eq!(of(200, &[]), WAITERS);
     assert_eq!(of(200, &control("max-age=60")), kept(60, 0));
@@ -206,13 +206,13 @@ fn an_origin_speaks_for_itself() {
     assert_eq!((of(500, &control("max-age=60")), of(429, &control("max-age=60"))), (WAITERS, None));
     let capped = Terms { max_ttl: secs(30), ..terms.clone() };
     let lines = control("max-age=60");
-    assert_eq!(windows(verdict(&capped, &HeaderMap::new(), 200, &lines, Share::Default)), kept(30, 0));
-    assert_eq!(windows(verdict(&terms, &HeaderMap::new(), 200, &lines, Share::For(secs(9)))), kept(9, 3));
+    assert_eq!(windows(verdict(&capped, false, 200, &lines, Share::Default)), kept(30, 0));
+    assert_eq!(windows(verdict(&terms, false, 200, &lines, Share::For(secs(9)))), kept(9, 3));
 }
 
 #[test]
 fn who_waits_for_what_speaks_of_one_request() {
-    let verdict = |status, share| verdict(&usual(), &HeaderMap::new(), status, &[], share);
+    let verdict = |status, share| verdict(&usual(), false, status, &[], share);
     for status in [400, 406, 408, 413, 429, 431] {
         assert!(verdict(status, Share::Default).once, "{status}");
         let admitted = verdict(status, Share::WaitersOnly);

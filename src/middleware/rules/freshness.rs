@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, HeaderName, Method,
-    header::{AGE, AUTHORIZATION, DATE, EXPIRES},
+    header::{AGE, DATE, EXPIRES},
     response,
 };
 
@@ -52,6 +52,8 @@ pub(in crate::middleware) struct Terms<'a> {
 pub(in crate::middleware) struct Asker<'a> {
     pub(in crate::middleware) method: &'a Method,
     pub(in crate::middleware) headers: &'a HeaderMap,
+    /// It carries credentials, and is answered to one user.
+    pub(in crate::middleware) credentials: bool,
 }
 
 /// How a response came.
@@ -161,7 +163,7 @@ fn refusal(request: Asker<'_>, response: &response::Parts, said: &ResponseDirect
         (NotShared::Status, matches!(status, ..200 | 206 | 304) || said.must_understand && !understood),
         (NotShared::NoStore, no_store || RequestDirectives::of(request.headers).no_store),
         (NotShared::Private, said.private == Scope::Everything),
-        (NotShared::Authorization, request.headers.contains_key(AUTHORIZATION) && !said.authorized),
+        (NotShared::Authorization, request.credentials && !said.authorized),
         // The statuses that are understood are those that are "heuristically cacheable" (RFC 9110 §15.1).
         (NotShared::Silent, !explicit && !understood),
         // §4 rather than §3: it could be stored, but every use of it would have to wait for the origin.

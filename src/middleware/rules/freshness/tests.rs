@@ -39,13 +39,10 @@ impl Case<'_> {
             self.asked.iter().fold(Request::builder().method(self.method), |to, (name, line)| to.header(*name, *line));
         let response =
             lines.iter().fold(Response::builder().status(self.status), |to, (name, line)| to.header(*name, *line));
+        let credentials = self.asked.iter().any(|(name, _)| *name == "authorization");
         let (request, response) = (request.body(()).unwrap().into_parts().0, response.body(()).unwrap().into_parts().0);
-        plan(
-            Asker { method: &request.method, headers: &request.headers },
-            &response,
-            &self.terms,
-            Landed { now: self.now, delay: self.delay },
-        )
+        let asker = Asker { method: &request.method, headers: &request.headers, credentials };
+        plan(asker, &response, &self.terms, Landed { now: self.now, delay: self.delay })
     }
 }
 
