@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::DATE, response::Parts};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header::DATE, response::Parts};
 use http_body::Body;
 use tokio::{
     sync::oneshot,
@@ -22,6 +22,7 @@ use super::{
     record::Stored,
     revalidate::{Previous, cookies, is_error},
     rules::{
+        date,
         freshness::{Asker, Landed, Plan},
         vary::Varies,
     },
@@ -98,8 +99,9 @@ impl Leader<'_> {
         if terms.policy == Policy::Origin {
             // "A recipient with a clock that receives a response message without a Date header field MUST record the time
             // it was received and append a corresponding Date header field" (RFC 9110 §6.6.1).
-            let date = || HeaderValue::try_from(httpdate::fmt_http_date(landed.now)).expect("a date is visible ASCII");
-            head.headers.entry(DATE).or_insert_with(date);
+            if !head.headers.contains_key(DATE) {
+                head.headers.extend(date::format(landed.now).map(|date| (DATE, date)));
+            }
         }
         self.judge(head, body, landed, tell).await
     }

@@ -23,18 +23,28 @@
 //!
 //! # Which requests fly
 //!
-//! `GET` and `HEAD`, each with flights of its own. The rest bypasses: it goes to the inner service as if the layer were
-//! not there. So do requests
+//! `GET` and `HEAD`. A `HEAD` is answered from what is stored for `GET`, or has flights of its own, which never answer a `GET`.
+//! The rest bypasses: it goes to the inner service as if the layer were not there. So do requests
 //!
 //! - that say who asks: `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key` and their kin, and what a proxy asserts
 //!   once it knows: `X-Forwarded-User`, `X-Forwarded-Client-Cert`, `X-Amzn-Oidc-Identity` and the like
 //!   ([below](#who-asks) is what can be set);
 //! - with content, or with `Expect`;
-//! - with `Cache-Control: no-store` (`no-cache`, `max-age` and `Pragma` are ignored: clients cannot force executions);
-//! - with `Range`, or with a condition such as `If-None-Match`;
+//! - with `Cache-Control: no-store` (`no-cache`, `max-age` and `Pragma` are ignored unless the layer
+//!   [listens](SingleflightLayer::honor_request_directives): clients cannot force executions);
+//! - with `If-Match` or `If-Unmodified-Since`, which are for the origin;
 //! - that ask for an upgrade or an event stream;
 //! - with `X-HTTP-Method-Override`, `X-Original-URL`, `X-Rewrite-URL` and their kin;
 //! - without one clear authority. An HTTP/1 request has one in `Host`; **a request made by hand in a test may have none**.
+//!
+//! What a request asks beyond the response never reaches the inner service with a request that leads, as others wait for the
+//! whole. `If-None-Match` and `If-Modified-Since` are answered with 304 on the way out. One `Range` is cut out of what is
+//! stored, with 206, and bypasses if nothing is. `only-if-cached` is answered from what is stored, or with 504.
+//!
+//! A request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows) invalidates it
+//! once it has [succeeded](SingleflightLayer::invalidate_on_change), fleet-wide: what is stored is gone, and a read that is
+//! still in the air neither stores its response nor serves it to those who come later. The application does the same with the
+//! layer's [`Handle`].
 //!
 //! # Who asks
 //!
@@ -46,13 +56,14 @@
 //!
 //! # Which responses are shared
 //!
-//! The layer takes the route's word that its responses are the same for everybody, and yet shares with nobody
+//! Whatever decides how long they live, the layer shares with nobody
 //!
-//! - `Cache-Control: no-store`, `private`, `no-cache`, with or without fields behind them;
+//! - `Cache-Control: no-store`, `private`, `no-cache`. A list of fields behind the latter two
+//!   (`private="x-user"`) takes those fields out of what others get, and no more;
 //! - `Set-Cookie`;
-//! - any `Vary`, nor what should have one: `Content-Encoding`, and `Access-Control-Allow-Origin` other than `*`;
-//! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) admits them, statuses without a rule, such as 302, and those
-//!   that speak of one request, such as 400 and 429;
+//! - `Vary: *`;
+//! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) or a [TTL](SingleflightLayer::status_ttl) admits them,
+//!   statuses without a rule, such as 302, and those that speak of one request, such as 400 and 429;
 //! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
 //!   [`wait_timeout`](SingleflightLayer::wait_timeout);
 //! - bodies that break off, or are not as long as `Content-Length` says.
@@ -61,11 +72,38 @@
 //! which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests of that key go
 //! by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
 //!
+//! A response that varies serves the requests whose fields match those of the one that led. `Content-Encoding` and
+//! `Access-Control-Allow-Origin` other than `*` are taken for `Vary: Accept-Encoding` and `Vary: Origin`. The requests for the
+//! V variants of one target cost V executions, in two rounds at most; a replica takes part in 32 variants of a target at a time,
+//! and what is beyond bypasses.
+//!
+//! # How long they live
+//!
+//! Under [`Policy::Route`], the default, the layer takes the route's word that its responses are the same for everybody:
+//!
 //! | status | for those who wait | kept |
 //! |---|---|---|
-//! | 200 203 204 300 301 308 | yes | the result TTL, or shorter if the response says so |
-//! | 404 405 410 414 501 | yes | a tenth of that, five seconds at most |
+//! | 200 203 204 300 301 308 | yes | the [result TTL](SingleflightLayer::result_ttl) (zero unless set), or shorter if the response says so |
+//! | 404 405 410 414 501 | yes | the [negative TTL](SingleflightLayer::negative_ttl), or shorter |
 //! | other 5xx | after one more try | no |
+//! | others | no | the [TTL of that status](SingleflightLayer::status_ttl), if there is one; those who wait have it then |
+//!
+//! Under [`Policy::Origin`] the response alone decides, by RFC 9111: `s-maxage`, else `max-age`, else `Expires` less `Date`, less
+//! the age at which it came, and a day [at most](SingleflightLayer::max_ttl). What declares to be over is shared with
+//! nobody; what says nothing is shared with those who wait and kept for nobody. 4xx and 5xx are as above.
+//!
+//! Past its life a response may
+//!
+//! - be served while one caller in the fleet refreshes it: `stale-while-revalidate`, or the
+//!   [warm-up window](SingleflightLayer::warmup_window) of the route;
+//! - stand in for an inner service that fails: `stale-if-error`, or the route's
+//!   [window](SingleflightLayer::stale_if_error);
+//! - be confirmed: under [`Policy::Origin`], or where a [window](SingleflightLayer::revalidation_window) is set, the request that
+//!   leads asks with `If-None-Match` and `If-Modified-Since`, and a 304 gives the stored response another life. One
+//!   question serves all who wait.
+//!
+//! `must-revalidate`, `proxy-revalidate` and `s-maxage` forbid the first two; while such a response waits to be confirmed and an
+//! origin gives an error in place of a response, requests are answered with 504.
 //!
 //! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic, and a
 //! body that breaks off.

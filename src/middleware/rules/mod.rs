@@ -4,8 +4,6 @@
 //! Everything here is a function of messages. Clocks, stores and settings come in as arguments, so that every rule is a
 //! row of a table in its test. Where the text leaves a choice, the one that shares less is taken, and says so.
 
-#![allow(dead_code, reason = "flights do not ask all of these questions yet")]
-
 pub(in crate::middleware) mod cache_control;
 pub(in crate::middleware) mod condition;
 pub(in crate::middleware) mod date;
