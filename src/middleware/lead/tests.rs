@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::header::AGE;
+use http::{HeaderValue, header::AGE};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
