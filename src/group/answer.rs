@@ -13,8 +13,6 @@ pub(crate) struct Start<T> {
     pub(crate) previous: Option<Copy<T>>,
     /// Those who asked were given it.
     pub(crate) refreshes: bool,
-    /// Why it runs without a lease, if it does.
-    pub(crate) alone: Option<Alone>,
 }
 
 /// A stored value and when it landed, on this process' clock.

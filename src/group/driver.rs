@@ -77,7 +77,7 @@ struct Next {
 /// An output with what it needs from the seats, taken out under their lock and done after it.
 enum Action<T> {
     Tell(Vec<Chair<T>>, Verdict),
-    Work(Work<T>, Option<Alone>),
+    Work(Work<T>),
     Other(Output),
 }
 
@@ -184,6 +184,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
 
     fn worked(&mut self, done: Result<Done<T>, JoinError>) {
         self.cost = self.started.elapsed();
+        // The next work may begin without asking the store, where this may be gone by now.
+        (self.previous, self.refreshes) = (None, false);
         let (keep, nobody) = (self.keep, self.for_waiters());
         let outcome = match done {
             Ok(Done::Value { value, fresh, stale, keep: longer }) => {
@@ -260,9 +262,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                     let chairs = callers.into_iter();
                     Action::Tell(chairs.filter_map(|caller| seats.chairs.remove(&caller)).collect(), verdict)
                 }
-                Output::Work { caller, alone } => {
+                Output::Work { caller } => {
                     let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
-                    Action::Work(work.expect("a caller that waits has its work, and it is started once"), alone)
+                    Action::Work(work.expect("a caller that waits has its work, and it is started once"))
                 }
                 output => Action::Other(output),
             });
@@ -275,10 +277,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     fn act(&mut self, action: Action<T>) {
         match action {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
-            Action::Work(work, alone) => {
+            Action::Work(work) => {
                 self.started = Instant::now();
-                let previous = self.previous.clone().filter(|_| alone.is_none());
-                let start = Start { refreshes: self.refreshes && previous.is_some(), previous, alone };
+                let start = Start { previous: self.previous.clone(), refreshes: self.refreshes };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work(start)));
             }

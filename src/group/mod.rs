@@ -293,14 +293,12 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
-            Answer::Alone(work, why) => {
-                match work(Start { previous: None, refreshes: false, alone: Some(why) }).await {
-                    Done::Value { value, .. } | Done::Passing(value) => {
-                        return Ok(Flown { value, source: Source::Alone(why) });
-                    }
-                    Done::Failed(_) | Done::Unshareable(_) | Done::Declined => why,
+            Answer::Alone(work, why) => match work(Start { previous: None, refreshes: false }).await {
+                Done::Value { value, .. } | Done::Passing(value) => {
+                    return Ok(Flown { value, source: Source::Alone(why) });
                 }
-            }
+                Done::Failed(_) | Done::Unshareable(_) | Done::Declined => why,
+            },
         };
         let outcome = mine.try_recv().expect("work that ran unshared has left its outcome");
         outcome.map(|value| Flown { value, source: Source::Alone(alone) }).map_err(Error::Work)

@@ -102,7 +102,7 @@ where
     let task = tokio::spawn(async move {
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let leader = Leader { settings: &settings, key: &key, method, headers: &headers };
-        let start = Start { previous, refreshes: false, alone: None };
+        let start = Start { previous, refreshes: false };
         if let Done::Value { value, fresh, stale, keep } = leader.lead(start, inner, request, tell).await {
             let lifetimes = Lifetimes { fresh, stale, keep: fresh.saturating_add(stale).saturating_add(keep) };
             // A store that is away is told nothing: the next request asks again.

@@ -143,8 +143,6 @@ pub enum Output {
     Work {
         /// Whose work.
         caller: Caller,
-        /// Why it runs without a lease, if it does.
-        alone: Option<Alone>,
     },
     /// Stop the work.
     Cancel,

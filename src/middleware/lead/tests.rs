@@ -59,7 +59,7 @@ where
 {
     let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
     let leader = Leader { settings: &settings, key: &key, method: request.method().clone(), headers: &headers };
-    let start = Start { previous: None, refreshes: false, alone: None };
+    let start = Start { previous: None, refreshes: false };
     leader.lead(start, inner, request, tell).await
 }
 

@@ -26,7 +26,7 @@ impl Flight {
         };
         self.spent = Duration::ZERO;
         self.phase = Phase::Leading { lease, runner, stale_until: None, detached: None };
-        self.outputs.push_back(Output::Work { caller: runner, alone: lease.err() });
+        self.outputs.push_back(Output::Work { caller: runner });
     }
 
     /// Local coalescing alone: still one execution at a time in this process, stored nowhere.

@@ -270,8 +270,7 @@ impl Flight {
         if let Phase::Settling(settling) = &mut self.phase {
             settling.landing.retain(|landing| *landing != caller);
         }
-        let unstarted =
-            self.outputs.iter().position(|output| matches!(output, Output::Work { caller: of, .. } if *of == caller));
+        let unstarted = self.outputs.iter().position(|output| *output == Output::Work { caller });
         if let (Some(unstarted), &Phase::Leading { lease, stale_until: stale, .. }) = (unstarted, &self.phase) {
             // The work left with its caller before anybody started it: the next one leads under the same lease.
             self.outputs.remove(unstarted);

@@ -62,7 +62,7 @@ fn say(output: Output) -> String {
     match output {
         Output::Begin { attempt, followed: Fence::NONE } => format!("begin {attempt}"),
         Output::Begin { attempt, followed } => format!("begin {attempt} following {}", followed.0),
-        Output::Work { caller, .. } => format!("work {caller}"),
+        Output::Work { caller } => format!("work {caller}"),
         Output::Cancel => "cancel".into(),
         Output::Renew { attempt } => format!("renew {attempt}"),
         Output::Complete { attempt, for_waiters, .. } => {

@@ -225,7 +225,7 @@ impl Driver<'_> {
                 (holder.armed, holder.arming, holder.found) = (false, Some(Vec::new()), None);
                 Op::Begin { attempt, followed }
             }
-            Output::Work { caller, .. } => {
+            Output::Work { caller } => {
                 Broken::unless(holder.work.is_none(), "I7", "two works in one flight")?;
                 if holder.ran.is_some() && holder.done.is_none() {
                     self.trail.saw(Event::TakenOver);
