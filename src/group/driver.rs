@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::{Instant, Sleep, sleep_until},
 };
@@ -21,6 +20,7 @@ use super::{
     calls::{Asked, Call, Calls, Copy},
     engine::{Engine, Options},
     table::{Cell, Chair, Seats},
+    tally::Held,
 };
 use crate::{
     backend::{self, Lifetimes, Watch},
@@ -50,7 +50,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     stale: Option<Copy<T>>,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
-    detached: Option<OwnedSemaphorePermit>,
+    detached: Option<Held>,
+    max_detached: usize,
     retired: bool,
 }
 
@@ -124,6 +125,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             stale: None,
             panic: None,
             detached: None,
+            max_detached: options.max_detached,
             retired: false,
         }
     }
@@ -235,7 +237,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             if !next.detached {
                 self.detached = None;
             } else if self.detached.is_none() {
-                self.detached = Arc::clone(&self.engine.table.detached).try_acquire_owned().ok();
+                self.detached = self.engine.table.detached.take(self.max_detached);
                 if self.detached.is_none() {
                     self.handle(Input::Evict);
                 }
@@ -323,6 +325,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             Verdict::Refused(why) => Answer::Refused(why),
             Verdict::Alone(why) => chair.work.map_or(Answer::Ran, |work| Answer::Alone(work, why)),
         };
+        // Whoever is told and comes back finds his own seat free.
+        drop(chair.waits);
         // Whoever left in this instant does not need it.
         let _ = chair.tell.send(answer);
     }

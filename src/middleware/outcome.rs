@@ -76,6 +76,8 @@ pub enum Why {
     Poisoned,
     /// The lease was lost before the response could be stored.
     Superseded,
+    /// Too many requests wait already.
+    Overloaded,
 }
 
 impl From<Source> for Outcome {
@@ -99,6 +101,7 @@ impl From<Alone> for Why {
             Alone::Unavailable => Self::StoreUnavailable,
             Alone::Poisoned => Self::Poisoned,
             Alone::Superseded => Self::Superseded,
+            Alone::Overloaded => Self::Overloaded,
         }
     }
 }
@@ -137,6 +140,7 @@ impl fmt::Display for Why {
             Self::StoreUnavailable => "store unavailable",
             Self::Poisoned => "poisoned",
             Self::Superseded => "superseded",
+            Self::Overloaded => "overloaded",
         })
     }
 }
