@@ -99,6 +99,7 @@ pub use self::{
     group::Group,
     key::{Digest, Key, KeyBuilder},
     middleware::{
-        KeyExtractor, Outcome, RequestKey, Share, SharePolicy, Singleflight, SingleflightLayer, Why, key_fn, share_fn,
+        KeyExtractor, Outcome, Overload, RequestKey, Share, SharePolicy, Singleflight, SingleflightLayer, Why, key_fn,
+        share_fn,
     },
 };

@@ -46,6 +46,7 @@ pub use self::{
 pub(crate) use self::{
     answer::{Answer, Done, Work},
     engine::{Engine, Options},
+    tally::Tally,
 };
 use crate::{
     backend::{Backend, BackendError, Lifetimes, Record},

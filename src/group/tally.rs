@@ -10,7 +10,6 @@ use std::sync::{
 pub(crate) struct Tally(AtomicUsize);
 
 impl Tally {
-    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

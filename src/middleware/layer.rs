@@ -6,6 +6,7 @@ use super::{
     cache_status::CacheStatus,
     handle::Handle,
     key::{KeyExtractor, Target},
+    overload::{MAX_RECORDED, Overload, Recorded},
     record::{Binary, Stored},
     service::Singleflight,
     share::{Lifetimes, Share, SharePolicy, share_fn},
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    group::{Engine, Options},
+    group::{Engine, Options, Tally},
 };
 
 /// Applies [`Singleflight`] to services.
@@ -35,6 +36,10 @@ pub(super) struct Settings {
     pub(super) options: Options,
     pub(super) usual: Lifetimes,
     pub(super) max_body: u64,
+    /// Bytes that are being recorded, of all layers over the handle.
+    pub(super) recorded: Arc<Tally>,
+    pub(super) max_recorded: usize,
+    pub(super) overload: Overload,
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
@@ -48,12 +53,16 @@ impl SingleflightLayer {
     /// The backend is a handle such as [`Memory`](crate::backend::Memory); replicas that share a store share flights.
     pub fn new(backend: impl Backend) -> Self {
         let variants = backend.locals().get();
+        let recorded = Arc::clone(&backend.locals().get::<Recorded>().0);
         Self(Arc::new(Settings {
             engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
             variants,
             options: Options::default(),
             usual: Lifetimes::default(),
             max_body: 1 << 20,
+            recorded,
+            max_recorded: MAX_RECORDED,
+            overload: Overload::default(),
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
@@ -140,7 +149,8 @@ impl SingleflightLayer {
         self.set(|settings| settings.invalidates = on)
     }
 
-    /// Reports in the `Cache-Status` field of every response (RFC 9211), under this name. Off by default.
+    /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this name. Off by
+    /// default.
     ///
     /// # Panics
     ///
@@ -162,7 +172,7 @@ impl SingleflightLayer {
     }
 
     /// Settings are shared with services that were made already: those keep theirs.
-    fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
         set(Arc::make_mut(&mut self.0));
         self
     }
@@ -197,6 +207,7 @@ impl fmt::Debug for Settings {
             .field("lock_ttl", &self.options.lock_ttl)
             .field("wait_timeout", &self.options.wait_timeout)
             .field("max_body", &self.max_body)
+            .field("overload", &self.overload)
             .field("scatter", &self.scatter)
             .field("cache_status", &self.cache_status)
             .finish_non_exhaustive()

@@ -91,6 +91,9 @@
 //!   it to be.
 //! - The shared work runs in a task of its own: a client that leaves takes nothing from the others. A panic in it is
 //!   resumed in the caller whose request it was.
+//! - Whoever would wait where [too many](SingleflightLayer::max_waiters) do, or while [too
+//!   much](SingleflightLayer::max_recorded) is recorded, goes to the inner service by itself, or is refused with a 503, as
+//!   is [set](SingleflightLayer::overload).
 //! - A flight does not see the task-locals of its callers, nor the tracing span that was entered around them.
 //! - It needs a tokio runtime with time enabled.
 
@@ -112,6 +115,7 @@ mod invalidate;
 mod key;
 mod layer;
 mod outcome;
+mod overload;
 mod record;
 mod request;
 mod rules;
@@ -126,6 +130,7 @@ pub use self::{
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},
+    overload::Overload,
     service::Singleflight,
     share::{Share, ShareFn, SharePolicy, share_fn},
 };

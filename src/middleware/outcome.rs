@@ -76,7 +76,8 @@ pub enum Why {
     Poisoned,
     /// The lease was lost before the response could be stored.
     Superseded,
-    /// Too many requests wait already.
+    /// Too many requests wait, or too many bytes are being recorded. With [`Overload::Refuse`](super::Overload::Refuse) the
+    /// inner service did not run.
     Overloaded,
 }
 
