@@ -46,6 +46,7 @@
 //!   that speak of one request, such as 400 and 429;
 //! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
 //!   [`wait_timeout`](SingleflightLayer::wait_timeout);
+//! - bodies for which there is [no room](SingleflightLayer::max_recorded);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
 //! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,

@@ -29,7 +29,7 @@ pub enum Overload {
 #[derive(Default)]
 pub(super) struct Recorded(pub(super) Arc<Tally>);
 
-/// Bodies of the greatest usual length, as many as flights may go on for nobody.
+/// Room for 256 bodies of the greatest length that is usual.
 pub(super) const MAX_RECORDED: usize = 256 << 20;
 
 impl SingleflightLayer {

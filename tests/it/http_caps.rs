@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
-use axum::{Router, extract::Request, response::Response};
-use http::StatusCode;
-use tokio::{task::JoinHandle, time::sleep};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::channel::{Channel, Sender};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::JoinHandle,
+    time::sleep,
+};
 use tower_singleflight::{Outcome, Overload, SingleflightLayer, Why, backend::Memory};
 
-use crate::http_support::{Calls, app, get, joined, led, outcome, spawn, together};
+use crate::http_support::{Calls, app, get, joined, led, outcome, secs, send, spawn, text, together};
 
 const OVERLOADED: Outcome = Outcome::Bypassed(Why::Overloaded);
 
@@ -116,4 +127,113 @@ async fn nothing_but_overload_refuses() {
         assert!(responses.iter().all(|response| response.status() == StatusCode::OK));
     }
     assert_eq!(calls.count(), 10);
+}
+
+/// A router whose targets below `/open` have a body that is still to come: the other end of each is in the second value.
+fn streaming(layer: &SingleflightLayer, calls: &Calls) -> (Router, UnboundedReceiver<Sender<Bytes>>) {
+    let (opened, open) = unbounded_channel();
+    let app = app(layer, calls, move |request: &Request, call| {
+        if !request.uri().path().starts_with("/open") {
+            return format!("call {call}").into_response();
+        }
+        let (sender, body) = Channel::<Bytes>::new(1);
+        opened.send(sender).unwrap();
+        Body::new(body).into_response()
+    });
+    (app, open)
+}
+
+/// The same request once more.
+fn again(request: &Request) -> Request {
+    let mut again = get(&request.uri().to_string());
+    *again.method_mut() = request.method().clone();
+    again
+}
+
+async fn say(sender: &mut Sender<Bytes>, data: &'static str) {
+    sender.send_data(Bytes::from_static(data.as_bytes())).await.unwrap();
+    settle().await;
+}
+
+/// Fails if the door stays open while there is no room for a body, if it keeps from what is stored, or if it does not open
+/// again.
+#[tokio::test(start_paused = true)]
+async fn nobody_leads_or_joins_where_nothing_can_be_recorded() {
+    for overload in [Overload::Bypass, REFUSE] {
+        let calls = Calls::default();
+        let layer = layer().max_body(8).max_recorded(10).result_ttl(secs(60)).overload(overload);
+        let (app, mut open) = streaming(&layer, &calls);
+        // That of HEAD has a place of its own.
+        let mut head = get(&uri("head"));
+        *head.method_mut() = Method::HEAD;
+        let stored = [get(&uri("stored")), head];
+        for request in stored.each_ref().map(again) {
+            assert_eq!(outcome(&send(&app, request).await), Outcome::Led);
+        }
+        let leads = in_the_air(&app, "open", 2).await;
+        let mut sender = open.recv().await.unwrap();
+        say(&mut sender, "ab").await;
+        let enters = in_the_air(&app, "small", 1).await;
+        assert_eq!(led(&all(enters).await), 1, "a body of eight bytes has room beside two");
+        say(&mut sender, "c").await;
+        let before = calls.count();
+        for path in ["open", "other"] {
+            let above = &in_the_air(&app, path, 1).await[0];
+            if overload == REFUSE {
+                settle().await;
+                assert!(above.is_finished(), "{path}");
+            }
+            above.abort();
+        }
+        let above = send(&app, get(&uri("other"))).await;
+        assert!(if overload == REFUSE { refused(&above) } else { bypassed(&above) });
+        assert_eq!(calls.count() - before, if overload == REFUSE { 0 } else { 3 });
+        for request in stored {
+            assert!(matches!(outcome(&send(&app, request).await), Outcome::Hit { .. }));
+        }
+        drop(sender);
+        let leads = all(leads).await;
+        assert_eq!((led(&leads), leads.iter().filter(|response| joined(response)).count()), (1, 1));
+        assert_eq!(outcome(&send(&app, get(&uri("other"))).await), Outcome::Led);
+    }
+}
+
+/// Fails if a body is recorded for which there is no room, if anything of it is lost, if anybody else gets it, or if the
+/// key scatters, on this replica or on another one.
+#[tokio::test(start_paused = true)]
+async fn a_body_without_room_is_its_own_clients_alone() {
+    let (calls, memory) = (Calls::default(), Memory::new());
+    let [here, there] = [memory.clone(), memory.replica()].map(|memory| {
+        let layer = SingleflightLayer::new(memory).max_body(8).max_recorded(10);
+        streaming(&layer, &calls)
+    });
+    let (app, mut open) = here;
+    let fits = in_the_air(&app, "open/a", 2).await;
+    let bursts = in_the_air(&app, "open/b", 2).await;
+    let [mut a, mut b] = [open.recv().await.unwrap(), open.recv().await.unwrap()];
+    say(&mut a, "123456").await;
+    say(&mut b, "1234").await;
+    say(&mut b, "5").await;
+    // The one who waited for it has called the inner service by now.
+    let mut own = open.recv().await.unwrap();
+    say(&mut own, "own").await;
+    say(&mut b, "6789").await;
+    drop((own, b));
+    let [led_by, alone] = all(bursts).await.try_into().unwrap();
+    assert_eq!((outcome(&led_by), text(led_by).await.as_str()), (Outcome::Led, "123456789"));
+    assert_eq!((outcome(&alone), text(alone).await.as_str()), (Outcome::Bypassed(Why::Unshareable), "own"));
+    say(&mut a, "78").await;
+    drop(a);
+    for response in all(fits).await {
+        assert!(matches!(outcome(&response), Outcome::Led | Outcome::Joined { .. }));
+        assert_eq!(text(response).await, "12345678");
+    }
+    for (app, mut open) in [(app, open), there] {
+        let again = in_the_air(&app, "open/b", 2).await;
+        let mut sender = open.recv().await.unwrap();
+        say(&mut sender, "whole").await;
+        drop(sender);
+        let again = all(again).await;
+        assert_eq!((led(&again), again.iter().filter(|response| joined(response)).count()), (1, 1));
+    }
 }
