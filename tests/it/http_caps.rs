@@ -14,7 +14,7 @@ use http_body_util::channel::{Channel, Sender};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::JoinHandle,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tower_singleflight::{Outcome, Overload, SingleflightLayer, Why, backend::Memory};
 
@@ -150,6 +150,11 @@ fn again(request: &Request) -> Request {
     again
 }
 
+/// The other end of the next body that is opened, which takes no longer than the handlers do.
+async fn next(open: &mut UnboundedReceiver<Sender<Bytes>>) -> Sender<Bytes> {
+    timeout(secs(2), open.recv()).await.expect("somebody calls the inner service").unwrap()
+}
+
 async fn say(sender: &mut Sender<Bytes>, data: &'static str) {
     sender.send_data(Bytes::from_static(data.as_bytes())).await.unwrap();
     settle().await;
@@ -171,7 +176,7 @@ async fn nobody_leads_or_joins_where_nothing_can_be_recorded() {
             assert_eq!(outcome(&send(&app, request).await), Outcome::Led);
         }
         let leads = in_the_air(&app, "open", 2).await;
-        let mut sender = open.recv().await.unwrap();
+        let mut sender = next(&mut open).await;
         say(&mut sender, "ab").await;
         let enters = in_the_air(&app, "small", 1).await;
         assert_eq!(led(&all(enters).await), 1, "a body of eight bytes has room beside two");
@@ -210,12 +215,12 @@ async fn a_body_without_room_is_its_own_clients_alone() {
     let (app, mut open) = here;
     let fits = in_the_air(&app, "open/a", 2).await;
     let bursts = in_the_air(&app, "open/b", 2).await;
-    let [mut a, mut b] = [open.recv().await.unwrap(), open.recv().await.unwrap()];
+    let [mut a, mut b] = [next(&mut open).await, next(&mut open).await];
     say(&mut a, "123456").await;
     say(&mut b, "1234").await;
     say(&mut b, "5").await;
     // The one who waited for it has called the inner service by now.
-    let mut own = open.recv().await.unwrap();
+    let mut own = next(&mut open).await;
     say(&mut own, "own").await;
     say(&mut b, "6789").await;
     drop((own, b));
@@ -230,7 +235,7 @@ async fn a_body_without_room_is_its_own_clients_alone() {
     }
     for (app, mut open) in [(app, open), there] {
         let again = in_the_air(&app, "open/b", 2).await;
-        let mut sender = open.recv().await.unwrap();
+        let mut sender = next(&mut open).await;
         say(&mut sender, "whole").await;
         drop(sender);
         let again = all(again).await;
