@@ -99,7 +99,7 @@ pub use self::{
     group::Group,
     key::{Digest, Key, KeyBuilder},
     middleware::{
-        Caller, Identity, IdentityPolicy, KeyExtractor, Outcome, Policy, RequestKey, Share, SharePolicy, Singleflight,
-        SingleflightLayer, Why, identity_fn, key_fn, share_fn,
+        Caller, Identity, IdentityPolicy, KeyExtractor, Outcome, Overload, Policy, RequestKey, Share, SharePolicy,
+        Singleflight, SingleflightLayer, Why, identity_fn, key_fn, share_fn,
     },
 };

@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::{JoinError, JoinHandle},
     time::{Instant, Sleep, sleep_until},
 };
@@ -21,6 +20,7 @@ use super::{
     calls::{Asked, Call, Calls},
     engine::{Engine, Options},
     table::{Cell, Chair, Seats},
+    tally::Held,
 };
 use crate::{
     backend::{self, Lifetimes, Watch},
@@ -52,7 +52,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     refreshes: bool,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
-    detached: Option<OwnedSemaphorePermit>,
+    detached: Option<Held>,
+    max_detached: usize,
     retired: bool,
 }
 
@@ -127,6 +128,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             refreshes: false,
             panic: None,
             detached: None,
+            max_detached: options.max_detached,
             retired: false,
         }
     }
@@ -243,7 +245,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             if !next.detached {
                 self.detached = None;
             } else if self.detached.is_none() {
-                self.detached = Arc::clone(&self.engine.table.detached).try_acquire_owned().ok();
+                self.detached = self.engine.table.detached.take(self.max_detached);
                 if self.detached.is_none() {
                     self.handle(Input::Evict);
                 }
@@ -332,6 +334,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             Verdict::Refused(why) => Answer::Refused(why),
             Verdict::Alone(why) => chair.work.map_or(Answer::Ran, |work| Answer::Alone(work, why)),
         };
+        // Whoever is told and comes back finds his own seat free.
+        drop(chair.waits);
         // Whoever left in this instant does not need it.
         let _ = chair.tell.send(answer);
     }

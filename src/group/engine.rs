@@ -7,6 +7,7 @@ use super::{
     Flown,
     answer::{Alone, Answer, Copy, Source, Work},
     calls::Calls,
+    caps::{MAX_DETACHED, MAX_WAITERS, MAX_WAITERS_PER_KEY},
     driver::Driver,
     table::{Seat, Table},
 };
@@ -30,11 +31,21 @@ pub(crate) struct Options {
     pub(crate) wait_timeout: Duration,
     /// Rather refuse than run a second execution.
     pub(crate) strict: bool,
+    pub(crate) max_waiters_per_key: usize,
+    pub(crate) max_waiters: usize,
+    pub(crate) max_detached: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lock_ttl: Duration::from_secs(5), wait_timeout: Duration::from_secs(10), strict: false }
+        Self {
+            lock_ttl: Duration::from_secs(5),
+            wait_timeout: Duration::from_secs(10),
+            strict: false,
+            max_waiters_per_key: MAX_WAITERS_PER_KEY,
+            max_waiters: MAX_WAITERS,
+            max_detached: MAX_DETACHED,
+        }
     }
 }
 
@@ -80,7 +91,10 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     /// Cancel safe: a caller that leaves takes nothing from the others, and work that has started goes on.
     pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
         let rules = Rules { lease: options.lock_ttl, budget: self.backend.budget(), detached: DETACHED };
-        let (mut seat, opened) = self.table.join(key, work, options.strict, rules);
+        let (mut seat, opened) = match self.table.join(key, work, rules, options) {
+            Ok(seated) => seated,
+            Err(work) => return Self::strictly(options.strict, Answer::Alone(work, Alone::Overloaded)),
+        };
         let mut patience = options.wait_timeout;
         if opened {
             let driver = Box::pin(Driver::new(self.clone(), Arc::clone(&seat.cell), options));

@@ -20,6 +20,7 @@
 mod answer;
 #[expect(clippy::disallowed_methods, reason = "owner tokens are random, and ages become points on the local clock")]
 mod calls;
+mod caps;
 mod config;
 #[expect(clippy::disallowed_methods, reason = "the driver measures what the work costs")]
 mod driver;
@@ -27,6 +28,7 @@ mod engine;
 mod error;
 #[expect(clippy::disallowed_methods, reason = "a flight's clock begins with its first caller")]
 mod table;
+mod tally;
 #[cfg(all(test, feature = "json"))]
 #[expect(clippy::disallowed_methods, reason = "they measure on a paused clock")]
 mod tests;
@@ -44,6 +46,7 @@ pub use self::{
 pub(crate) use self::{
     answer::{Answer, Copy, Done, Start, Work},
     engine::{Engine, Options},
+    tally::Tally,
 };
 use crate::{
     backend::{Backend, BackendError, Lifetimes},
@@ -187,8 +190,9 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
 
     /// The result for `key`: from whoever runs the work now, from the store, or from `work`.
     ///
-    /// Falls open: if the store is away, slow, or this caller has waited for [`wait_timeout`](Self::wait_timeout), the
-    /// work runs without coordination. Work that asks for its own key waits for itself, until that timeout.
+    /// Falls open: if the store is away, slow, [too many](Self::max_waiters) wait, or this caller has waited for
+    /// [`wait_timeout`](Self::wait_timeout), the work runs without coordination. Work that asks for its own key waits for
+    /// itself, until that timeout.
     ///
     /// # Errors
     ///
@@ -202,8 +206,8 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// # Cancel safety
     ///
     /// Cancel safe: a caller that is dropped takes nothing from the others. Work of a flight that has started goes on for
-    /// those who wait; with nobody left, for the store, for up to 60 s and while no more than 256 do so. Work that a caller
-    /// runs by itself ends with it.
+    /// those who wait; with nobody left, for the store, for up to 60 s and while no more than
+    /// [`max_detached`](Self::max_detached) do so. Work that a caller runs by itself ends with it.
     #[doc(alias = "Do")]
     pub async fn work<F, Fut, E>(&self, key: impl AsRef<[u8]>, work: F) -> Result<T, E>
     where
@@ -247,8 +251,9 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     /// # Errors
     ///
     /// [`Error::Work`] with the error of this caller's own `work`; [`Error::Refused`] if the store cannot be asked, this
-    /// caller has waited for too long, the outcome cannot be shared, too many leaders died or failed in a row, or the lease
-    /// was lost while the work ran (which is also what is said of a value that cannot be encoded).
+    /// caller has waited for too long, [too many](Self::max_waiters) wait already, the outcome cannot be shared, too many
+    /// leaders died or failed in a row, or the lease was lost while the work ran (which is also what is said of a value
+    /// that cannot be encoded).
     ///
     /// # Panics
     ///

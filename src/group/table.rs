@@ -13,12 +13,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use tokio::{
-    runtime::Handle,
-    sync::{Semaphore, oneshot},
-};
+use tokio::{runtime::Handle, sync::oneshot};
 
-use super::answer::{Answer, Work};
+use super::{
+    answer::{Answer, Work},
+    engine::Options,
+    tally::{Held, Tally},
+};
 use crate::{
     key::Key,
     protocol::{
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// How many flights may run that no caller waits for.
-const DETACHED: usize = 256;
+/// The seat of who opens a flight.
+const FIRST: Caller = 1;
 
 /// Enough that two cores rarely meet at one lock.
 const SHARDS: usize = 16;
@@ -39,12 +40,16 @@ const SHARDS: usize = 16;
 pub(super) struct Table<T> {
     shards: [Mutex<HashMap<Key, Arc<Cell<T>>>>; SHARDS],
     hasher: RandomState,
-    pub(super) detached: Arc<Semaphore>,
+    /// Callers that wait for a flight which another one opened.
+    pub(super) waiters: Arc<Tally>,
+    /// Flights whose work no caller waits for.
+    pub(super) detached: Arc<Tally>,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), detached: Arc::new(Semaphore::new(DETACHED)) }
+        let shards = Default::default();
+        Self { shards, hasher: RandomState::new(), waiters: Arc::default(), detached: Arc::default() }
     }
 }
 
@@ -55,10 +60,17 @@ impl<T> Table<T> {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat in the flight of `key`. The second value says that the flight is new and wants a driver.
+    /// Takes a seat in the flight of `key`. The second value says that the flight is new and wants a driver. If too many
+    /// wait already, the work comes back.
     ///
     /// A driver that rides on the only caller so far gets a task of its own.
-    pub(super) fn join(&self, key: Key, work: Work<T>, strict: bool, rules: Rules) -> (Seat<T>, bool) {
+    pub(super) fn join(
+        &self,
+        key: Key,
+        work: Work<T>,
+        rules: Rules,
+        options: &Options,
+    ) -> Result<(Seat<T>, bool), Work<T>> {
         let mut shard = self.shard(&key);
         let mut opened = false;
         let cell = shard.entry(key).or_insert_with_key(|key| {
@@ -68,16 +80,23 @@ impl<T> Table<T> {
         let cell = Arc::clone(cell);
         // Still under the shard's lock: a driver that finds nobody waiting cannot retire the cell in between.
         let (tell, answer) = oneshot::channel();
-        let (caller, rider) = cell.update(|seats| {
+        let joined = cell.update(|seats| {
+            let room = || seats.waiters() < options.max_waiters_per_key;
+            // Whoever opens a flight waits for nobody here, and a hit counts nothing.
+            let waits = if opened || !room() { None } else { self.waiters.take(options.max_waiters) };
+            if !opened && waits.is_none() {
+                return (Err(work), None);
+            }
             seats.last += 1;
             let caller = seats.last;
-            seats.chairs.insert(caller, Chair { work: Some(work), tell });
-            ((caller, seats.rider.take()), Some(Input::Join { caller, strict }))
+            seats.chairs.insert(caller, Chair { work: Some(work), tell, waits });
+            (Ok((caller, seats.rider.take())), Some(Input::Join { caller, strict: options.strict }))
         });
         // Not under the lock: a driver that cannot have a task is dropped, and takes its cell out of the table.
         drop(shard);
+        let (caller, rider) = joined?;
         rider.into_iter().for_each(Rider::alight);
-        (Seat { cell, caller, answer }, opened)
+        Ok((Seat { cell, caller, answer }, opened))
     }
 
     /// The flights that end when `key` is invalidated: its own, and those of its variants.
@@ -155,6 +174,8 @@ struct Host {
 pub(super) struct Chair<T> {
     pub(super) work: Option<Work<T>>,
     pub(super) tell: oneshot::Sender<Answer<T>>,
+    /// Counts it among those who wait, however it goes.
+    pub(super) waits: Option<Held>,
 }
 
 impl<T> Cell<T> {
@@ -195,6 +216,11 @@ impl<T> Cell<T> {
 }
 
 impl<T> Seats<T> {
+    /// Everybody but the first caller, who opened the flight.
+    fn waiters(&self) -> usize {
+        self.chairs.len() - usize::from(self.chairs.contains_key(&FIRST))
+    }
+
     /// Has this waker woken by the next change that gives the driver something to do.
     pub(super) fn hear(&mut self, waker: &Waker) {
         if !self.bell.as_ref().is_some_and(|bell| bell.will_wake(waker)) {

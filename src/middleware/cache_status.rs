@@ -55,7 +55,8 @@ fn reason(why: Why) -> &'static str {
         | Why::WaitTimeout
         | Why::StoreUnavailable
         | Why::Poisoned
-        | Why::Superseded => "uri-miss",
+        | Why::Superseded
+        | Why::Overloaded => "uri-miss",
         _ => "bypass",
     }
 }
@@ -82,6 +83,7 @@ mod tests {
         assert_eq!(shown("shop", Outcome::Bypassed(Why::NoStore), 0), "shop; fwd=request");
         assert_eq!(shown("shop", Outcome::Bypassed(Why::Identity), 0), "shop; fwd=bypass");
         assert_eq!(shown("shop", Outcome::Bypassed(Why::WaitTimeout), 0), "shop; fwd=uri-miss");
+        assert_eq!(shown("shop", Outcome::Bypassed(Why::Overloaded), 0), "shop; fwd=uri-miss");
     }
 
     #[test]

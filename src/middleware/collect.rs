@@ -25,6 +25,8 @@ pub(super) enum End<E> {
     Complete,
     /// At the limit.
     Over,
+    /// Where there was no room for more of it.
+    NoRoom,
     /// With an error of the body.
     Broken(E),
 }
@@ -34,8 +36,9 @@ impl<B: Body<Data = Bytes>> Collector<B> {
         Self { body: Box::pin(body), chunks: Vec::new(), length: 0, trailers: None }
     }
 
-    /// Reads until the body ends or is longer than `limit`. Cancel safe: what was read stays here.
-    pub(super) async fn read(&mut self, limit: u64) -> End<B::Error> {
+    /// Reads until the body ends, is longer than `limit`, or `room` says that there is none for so many bytes more. Cancel
+    /// safe: what was read stays here.
+    pub(super) async fn read(&mut self, limit: u64, mut room: impl FnMut(usize) -> bool) -> End<B::Error> {
         while self.length <= limit {
             let frame = match self.body.frame().await {
                 None => return End::Complete,
@@ -46,8 +49,12 @@ impl<B: Body<Data = Bytes>> Collector<B> {
                 // Frames without data say nothing, and without end they would fill the memory.
                 Ok(chunk) if chunk.is_empty() => consume_budget().await,
                 Ok(chunk) => {
+                    let fits = room(chunk.len());
                     self.length += chunk.len() as u64;
                     self.chunks.push(chunk);
+                    if !fits {
+                        return End::NoRoom;
+                    }
                 }
                 Err(frame) => self.trailers = frame.into_trailers().ok(),
             }
@@ -143,7 +150,7 @@ mod tests {
     #[tokio::test]
     async fn a_whole_body_is_one_piece_with_its_trailers() {
         let mut collector = Collector::new(script(&["ab", "", "c"]));
-        assert_eq!(collector.read(3).await, End::Complete);
+        assert_eq!(collector.read(3, |_| true).await, End::Complete);
         assert_eq!(collector.length(), 3);
         assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
     }
@@ -151,7 +158,7 @@ mod tests {
     #[tokio::test]
     async fn frames_without_data_are_not_kept() {
         let mut collector = Collector::new(script(&[""; 1000]));
-        assert_eq!(collector.read(3).await, End::Complete);
+        assert_eq!(collector.read(3, |_| true).await, End::Complete);
         assert!(collector.chunks.is_empty());
     }
 
@@ -159,7 +166,7 @@ mod tests {
     async fn one_chunk_is_not_copied() {
         let chunk = Bytes::from(vec![7; 64]);
         let mut collector = Collector::new(http_body_util::Full::new(chunk.clone()));
-        assert_eq!(collector.read(64).await, End::Complete);
+        assert_eq!(collector.read(64, |_| true).await, End::Complete);
         assert_eq!(collector.whole().0.as_ptr(), chunk.as_ptr());
     }
 
@@ -167,7 +174,7 @@ mod tests {
     async fn a_body_over_the_limit_comes_back_whole() {
         for limit in 0..6 {
             let mut collector = Collector::new(script(&["ab", "c", "def"]));
-            assert_eq!(collector.read(limit).await, End::Over);
+            assert_eq!(collector.read(limit, |_| true).await, End::Over);
             let body = collector.replay();
             assert_eq!(body.size_hint().exact(), Some(6), "{limit}");
             assert!(!body.is_end_stream());
@@ -180,15 +187,29 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_read_past_the_limit() {
         let mut collector = Collector::new(script(&["ab", "c", "def"]));
-        assert_eq!(collector.read(2).await, End::Over);
+        assert_eq!(collector.read(2, |_| true).await, End::Over);
         assert_eq!(collector.length(), 3);
+    }
+
+    /// Fails if the chunk for which there was no room is lost, or more is read than that.
+    #[tokio::test]
+    async fn a_body_without_room_comes_back_whole() {
+        let mut collector = Collector::new(script(&["ab", "c", "def"]));
+        let mut asked = Vec::new();
+        let room = |more| {
+            asked.push(more);
+            more > 1
+        };
+        assert_eq!(collector.read(9, room).await, End::NoRoom);
+        assert_eq!((collector.length(), asked), (3, vec![2, 1]));
+        assert_eq!(collector.replay().collect().await.unwrap().to_bytes(), "abcdef");
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_breaks_off_at_the_same_place() {
         let broken = Script([Ok(Step::Data("ab")), Err("gone")].into());
         let mut collector = Collector::new(broken);
-        let End::Broken(error) = collector.read(9).await else { panic!("it broke off") };
+        let End::Broken(error) = collector.read(9, |_| true).await else { panic!("it broke off") };
         let mut body = collector.replay_broken(Some(error));
         assert_eq!(body.size_hint().exact(), None);
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");

@@ -84,7 +84,14 @@ where
         }
     }
     let mut why = if asked.has_range() { Why::Range } else { Why::Variants };
-    let rounds = if asked.has_range() { 0 } else { ROUNDS };
+    let mut rounds = if asked.has_range() { 0 } else { ROUNDS };
+    // What is stored needs no room.
+    if rounds > 0 && settings.is_crowded() {
+        if let Found::Stored(stored, source) = look(&settings, &base, waiting.1.headers(), &directives).await {
+            return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
+        }
+        (why, rounds) = (Why::Overloaded, 0);
+    }
     // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
     for _ in 0..rounds {
         let (now, life) = (Instant::now(), settings.variant_life());
@@ -130,6 +137,12 @@ where
                 break;
             }
         }
+    }
+    if why == Why::Overloaded
+        && let Some(refusal) = settings.overload.refusal()
+    {
+        // Without `Cache-Status`: a response that is made here, of nothing stored, carries none (RFC 9211, section 2).
+        return Ok(signed(refusal, Outcome::Bypassed(why), Duration::ZERO, None));
     }
     let (inner, mut request) = waiting;
     asked.restore(request.headers_mut());

@@ -7,6 +7,7 @@ use super::{
     handle::Handle,
     identity::Identity,
     key::{KeyExtractor, Target},
+    overload::{MAX_RECORDED, Overload, Recorded},
     policy::Terms,
     record::{Binary, Stored},
     service::Singleflight,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     backend::Backend,
-    group::{Engine, Options},
+    group::{Engine, Options, Tally},
 };
 
 /// Applies [`Singleflight`] to services.
@@ -37,6 +38,10 @@ pub(super) struct Settings {
     pub(super) options: Options,
     pub(super) terms: Terms,
     pub(super) max_body: u64,
+    /// Bytes that are being recorded, of all layers over the handle.
+    pub(super) recorded: Arc<Tally>,
+    pub(super) max_recorded: usize,
+    pub(super) overload: Overload,
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
@@ -51,12 +56,16 @@ impl SingleflightLayer {
     /// The backend is a handle such as [`Memory`](crate::backend::Memory); replicas that share a store share flights.
     pub fn new(backend: impl Backend) -> Self {
         let variants = backend.locals().get();
+        let recorded = Arc::clone(&backend.locals().get::<Recorded>().0);
         Self(Arc::new(Settings {
             engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
             variants,
             options: Options::default(),
             terms: Terms::default(),
             max_body: 1 << 20,
+            recorded,
+            max_recorded: MAX_RECORDED,
+            overload: Overload::default(),
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
@@ -133,7 +142,8 @@ impl SingleflightLayer {
         self.set(|settings| settings.invalidates = on)
     }
 
-    /// Reports in the `Cache-Status` field of every response (RFC 9211), under this name. Off by default.
+    /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this name. Off by
+    /// default.
     ///
     /// # Panics
     ///
@@ -189,6 +199,7 @@ impl fmt::Debug for Settings {
             .field("lock_ttl", &self.options.lock_ttl)
             .field("wait_timeout", &self.options.wait_timeout)
             .field("max_body", &self.max_body)
+            .field("overload", &self.overload)
             .field("scatter", &self.scatter)
             .field("cache_status", &self.cache_status)
             .finish_non_exhaustive()

@@ -121,7 +121,7 @@ impl Leader<'_> {
             }
             _ => (ResponseBody::untouched(body), Ok(None)),
         };
-        let broken = read.is_err();
+        let unfit = read.as_ref().err().copied();
         let record = read.unwrap_or_default().map(|(plan, (data, trailers))| {
             let selection = self.select(&head);
             let stored = Stored::new(&head, plan.clone(), &self.settings.terms.targets, selection, data, trailers);
@@ -133,9 +133,10 @@ impl Leader<'_> {
             Some((value, _)) if failed => Done::Failed(Some(value)),
             Some((value, _)) if passing => Done::Passing(value),
             Some((value, plan)) => self.value(value, plan),
-            None if broken => Done::Failed(None),
-            // Those who wait are let go; those who come later try together again.
-            None if once => Done::Unshareable(Duration::ZERO),
+            None if unfit == Some(Unfit::Broken) => Done::Failed(None),
+            // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
+            // the others to scatter.
+            None if once || unfit == Some(Unfit::NoRoom) => Done::Unshareable(Duration::ZERO),
             None => self.scatters(),
         }
     }
@@ -204,8 +205,14 @@ impl Leader<'_> {
 /// A whole body, with its trailers.
 type Whole = (Bytes, Option<HeaderMap>);
 
-/// The body is not what was declared.
-struct Broken;
+/// Why a body that may be shared is not, whatever its length.
+#[derive(Clone, Copy, PartialEq)]
+enum Unfit {
+    /// It is not what was declared.
+    Broken,
+    /// Too much is being recorded.
+    NoRoom,
+}
 
 /// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
 /// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
@@ -213,19 +220,22 @@ async fn read<R: Body<Data = Bytes>>(
     settings: &Settings,
     body: R,
     length: Option<u64>,
-) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
+) -> (ResponseBody<R>, Result<Option<Whole>, Unfit>) {
     if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
         return (ResponseBody::untouched(body), Ok(None));
     }
     let mut collector = Collector::new(body);
-    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
+    let mut held = settings.recorded.hold();
+    let reading = collector.read(settings.max_body, |more| held.grow(more, settings.max_recorded));
+    match timeout(settings.options.wait_timeout, reading).await {
         Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
             let (data, trailers) = collector.whole();
             let whole = (data.clone(), trailers.clone());
             (ResponseBody::whole(data, trailers), Ok(Some(whole)))
         }
-        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
-        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
+        Ok(End::Complete) => (collector.replay_broken(None), Err(Unfit::Broken)),
+        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Unfit::Broken)),
+        Ok(End::NoRoom) => (collector.replay(), Err(Unfit::NoRoom)),
         Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
     }
 }

@@ -66,6 +66,7 @@
 //!   statuses without a rule, such as 302, and those that speak of one request, such as 400 and 429;
 //! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
 //!   [`wait_timeout`](SingleflightLayer::wait_timeout);
+//! - bodies for which there is [no room](SingleflightLayer::max_recorded);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
 //! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,
@@ -138,6 +139,9 @@
 //!   it to be.
 //! - The shared work runs in a task of its own: a client that leaves takes nothing from the others. A panic in it is
 //!   resumed in the caller whose request it was.
+//! - Whoever would wait where [too many](SingleflightLayer::max_waiters) do, or while [too
+//!   much](SingleflightLayer::max_recorded) is recorded, goes to the inner service by itself, or is refused with a 503, as
+//!   is [set](SingleflightLayer::overload).
 //! - A flight does not see the task-locals of its callers, nor the tracing span that was entered around them.
 //! - It needs a tokio runtime with time enabled.
 
@@ -167,6 +171,7 @@ mod layer;
 )]
 mod lead;
 mod outcome;
+mod overload;
 mod policy;
 mod record;
 mod request;
@@ -185,6 +190,7 @@ pub use self::{
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
     outcome::{Outcome, Why},
+    overload::Overload,
     policy::Policy,
     service::Singleflight,
     share::{Share, ShareFn, SharePolicy, share_fn},

@@ -80,6 +80,9 @@ pub enum Why {
     Poisoned,
     /// The lease was lost before the response could be stored.
     Superseded,
+    /// Too many requests wait, or too many bytes are being recorded. With [`Overload::Refuse`](super::Overload::Refuse) the
+    /// inner service did not run.
+    Overloaded,
 }
 
 impl From<Source> for Outcome {
@@ -103,6 +106,7 @@ impl From<Alone> for Why {
             Alone::Unavailable => Self::StoreUnavailable,
             Alone::Poisoned => Self::Poisoned,
             Alone::Superseded => Self::Superseded,
+            Alone::Overloaded => Self::Overloaded,
         }
     }
 }
@@ -142,6 +146,7 @@ impl fmt::Display for Why {
             Self::StoreUnavailable => "store unavailable",
             Self::Poisoned => "poisoned",
             Self::Superseded => "superseded",
+            Self::Overloaded => "overloaded",
         })
     }
 }

@@ -222,6 +222,8 @@ pub enum Alone {
     Poisoned,
     /// The lease was lost before the result could be stored.
     Superseded,
+    /// Too many callers wait already.
+    Overloaded,
 }
 
 impl core::fmt::Display for Alone {
@@ -232,6 +234,7 @@ impl core::fmt::Display for Alone {
             Self::Unavailable => "the store did not answer in time",
             Self::Poisoned => "too many leaders died or failed in a row",
             Self::Superseded => "the lease was lost while the work ran",
+            Self::Overloaded => "too many callers wait already",
         })
     }
 }

@@ -5,6 +5,7 @@ mod group;
 #[path = "../common/histories.rs"]
 mod histories;
 mod http_asked;
+mod http_caps;
 mod http_flight;
 mod http_guards;
 mod http_identity;
