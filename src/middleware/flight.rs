@@ -64,7 +64,8 @@ where
         if asked.only_if_cached() {
             let mut response = Response::new(ResponseBody::default());
             *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-            return Ok(sign(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO));
+            // A response of the layer's own is no subject of `Cache-Status` (RFC 9211 §2).
+            return Ok(signed(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO, None));
         }
     }
     // A response to HEAD goes with what is known of its target, and never satisfies a GET.
