@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING},
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
@@ -83,8 +83,9 @@ impl Upstream {
             return;
         }
         *request.version_mut() = Version::HTTP_11;
-        // The client leaves the body of a GET out, unless its length is known or it is told what to do.
-        if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+        // In chunks: with a length trailers have no place, and without either the body of a GET would be left out.
+        let fields = request.headers();
+        if !request.body().is_end_stream() && (!fields.contains_key(CONTENT_LENGTH) || fields.contains_key(TRAILER)) {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         if request.headers().contains_key(TE) {
