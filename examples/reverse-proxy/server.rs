@@ -19,8 +19,10 @@ pub async fn serve(listener: TcpListener, proxy: Proxy, stopped: impl Future<Out
     let connections = GracefulShutdown::new();
     // What is not accepted any more is refused: the listener ends here.
     select! {
-        () = accept(listener, proxy, &connections) => {}
+        // In this order, so that signals are listened for before the first request is in the air.
+        biased;
         () = stopped => {}
+        () = accept(listener, proxy, &connections) => {}
     }
     select! {
         () = connections.shutdown() => {}

@@ -24,8 +24,8 @@ async fn nobody_there_is_a_502() {
     .await;
 }
 
-/// On a new connection and on one that was kept: whether the upstream has acted on a request nobody knows. Fails with
-/// `retry_canceled_requests(true)` and an upstream that closes a kept connection, and with any retry of an error.
+/// On a new connection and on one that was kept: whether the upstream has acted on a request nobody knows. Fails if an error
+/// is answered with another try.
 #[tokio::test]
 async fn a_connection_that_ends_before_the_head_is_a_502_and_no_second_request() {
     within(60, async {

@@ -128,10 +128,13 @@ async fn a_body_that_breaks_off_is_an_error() {
     .await;
 }
 
+/// A head, a body and its trailers.
+type Asked = (Parts, Bytes, Option<HeaderMap>);
+
 /// An upstream that speaks HTTP/2, and remembers what it was asked.
 struct Upstream {
     place: String,
-    seen: Arc<Mutex<Vec<(Parts, Bytes, Option<HeaderMap>)>>>,
+    seen: Arc<Mutex<Vec<Asked>>>,
     /// When the body that is asked for at `/cut` breaks off.
     cut: watch::Sender<bool>,
 }

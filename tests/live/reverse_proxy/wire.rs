@@ -161,7 +161,7 @@ async fn response_bodies_come_with_their_trailers() {
     within(30, async {
         let origin = Origin::start(|_, _| {
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\nTrailer: x-sum\r\n\r\n";
-            Answer::Close(format!("{head}5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n").into())
+            Answer::Keep(format!("{head}5\r\nhello\r\n0\r\nX-Sum: 7\r\n\r\n").into())
         })
         .await;
         let proxy = proxy(&origin.place, &["--ttl-ms", "600000"]).await;
@@ -181,7 +181,7 @@ async fn response_bodies_come_with_their_trailers() {
 async fn heads_without_bodies() {
     within(30, async {
         let origin = Origin::start(|request, _| {
-            Answer::Close(match request.split(' ').nth(1).unwrap() {
+            Answer::Keep(match request.split(' ').nth(1).unwrap() {
                 "/length" => b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n".into(),
                 "/chunks" => b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
                 "/not-modified" => b"HTTP/1.1 304 Not Modified\r\nETag: \"x\"\r\n\r\n".into(),
