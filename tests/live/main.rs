@@ -16,6 +16,7 @@ mod losses;
 mod outage;
 mod parked;
 mod reconnecting;
+mod reverse_proxy;
 mod scripts;
 mod storage;
 mod strict;

@@ -18,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use tower_singleflight::RequestKey;
 
 use crate::support::{
-    Server, forge,
-    replica::{self, Client, Pending, Replica, Reply},
+    Server, example, forge,
+    replica::{Client, Pending, Replica, Reply},
 };
 
 /// What the example calls its application.
@@ -114,7 +114,7 @@ async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> 
 /// A test that hangs fails.
 async fn within(seconds: u64, test: impl Future<Output = ()>) {
     // Building may take minutes, which are not the test's.
-    replica::program();
+    example::build();
     let limit = Duration::from_secs(seconds);
     timeout(limit, test).await.unwrap_or_else(|_| panic!("somebody hangs: no end after {limit:?}"));
 }

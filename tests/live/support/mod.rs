@@ -1,6 +1,7 @@
 //! What live tests stand on: private servers, a proxy to watch and disturb the traffic, and forged data.
 
 pub mod calls;
+pub mod example;
 pub mod fleet;
 pub mod forge;
 pub mod proxy;

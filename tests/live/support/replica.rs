@@ -1,33 +1,22 @@
 //! A replica: the example `axum` in a process of its own, which can be stopped and killed.
 
-use std::{
-    env,
-    ffi::OsStr,
-    io,
-    path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
-    sync::OnceLock,
-};
+use std::process::ExitStatus;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    net::TcpStream,
-    process::Child,
-    task::JoinHandle,
-};
+use tokio::{net::TcpStream, task::JoinHandle};
+
+use super::example::Example;
 
 /// A process that serves `GET /report/{id}`. It is killed with this value, stopped or not.
 pub struct Replica {
     pub name: String,
-    process: Child,
-    place: String,
+    example: Example,
 }
 
 /// What a replica answers to `GET /stats`.
@@ -40,32 +29,19 @@ pub struct Stats {
 impl Replica {
     /// A replica that listens, on a free port; more arguments are those of the example.
     pub async fn start(name: &str, redis: &str, args: &[&str]) -> Self {
-        let mut process = tokio::process::Command::new(program())
-            .args(["--listen", "127.0.0.1:0", "--replica", name, "--redis", redis])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            // Panics that tests ask for.
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the example was built");
-        let mut lines = BufReader::new(process.stdout.take().expect("its output is ours")).lines();
-        let line = lines.next_line().await.expect("its output is text").unwrap_or_default();
-        let Some(place) = line.strip_prefix("listening on http://") else {
-            panic!("a replica with the arguments {args:?} says {line:?} instead of where it listens");
-        };
-        Self { name: name.to_owned(), process, place: place.to_owned() }
+        let args = [&["--replica", name, "--redis", redis], args].concat();
+        Self { name: name.to_owned(), example: Example::start("axum", &args).await }
     }
 
     /// A client with a connection of its own.
     pub async fn client(&self) -> Client {
-        let stream = TcpStream::connect(&self.place).await.expect("a replica accepts");
+        let place = &self.example.place;
+        let stream = TcpStream::connect(place).await.expect("a replica accepts");
         stream.set_nodelay(true).expect("a connected socket has options");
         let (send, connection) = handshake(TokioIo::new(stream)).await.expect("a replica accepts");
         // An error of the connection is an error of the request too.
         let connection = tokio::spawn(async move { drop(connection.await) });
-        Client { place: self.place.clone(), send, connection }
+        Client { place: place.clone(), send, connection }
     }
 
     /// So many clients.
@@ -91,32 +67,27 @@ impl Replica {
 
     /// Ends it without warning (SIGKILL): it can tell nobody.
     pub fn kill(&self) {
-        self.signal(Signal::KILL);
+        self.example.signal(Signal::KILL);
     }
 
     /// Tells it to end (SIGTERM).
     pub fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.example.signal(Signal::TERM);
     }
 
     /// Stops it (SIGSTOP): its connections stay, and it does not know.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        self.example.signal(Signal::STOP);
     }
 
     /// Lets it go on after [`pause`](Self::pause).
     pub fn resume(&self) {
-        self.signal(Signal::CONT);
+        self.example.signal(Signal::CONT);
     }
 
     /// How it ended.
     pub async fn ended(&mut self) -> ExitStatus {
-        self.process.wait().await.expect("the process is ours")
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.process.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        kill_process(pid.expect("the process has not ended"), signal).expect("the process can be signalled");
+        self.example.ended().await
     }
 }
 
@@ -176,26 +147,4 @@ impl Reply {
     pub fn report(&self) -> Report {
         serde_json::from_slice(&self.body).expect("a report")
     }
-}
-
-/// The example, up to date: a test may have been built without it, or before it was changed. The first call takes as long as
-/// building it takes.
-pub fn program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // Cargo puts tests into `<target>/<profile>/deps`.
-        let test = env::current_exe().expect("a test knows where it is");
-        let profile = test.ancestors().nth(2).expect("a test lies in a profile's directory");
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--all-features", "--example", "axum", "--manifest-path"]);
-        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-        build.arg("--target-dir").arg(profile.with_file_name(""));
-        if profile.file_name() == Some(OsStr::new("release")) {
-            build.arg("--release");
-        }
-        let built: io::Result<ExitStatus> = build.status();
-        let built = built.expect("cargo runs tests, and can run");
-        assert!(built.success(), "the example `axum` cannot be built: run `cargo build --all-features --example axum`");
-        profile.join("examples").join(format!("axum{}", env::consts::EXE_SUFFIX))
-    })
 }
