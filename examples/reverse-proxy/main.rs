@@ -12,7 +12,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tower::{BoxError, Layer};
 use tower_singleflight::{
-    SingleflightLayer,
+    Policy, SingleflightLayer,
     backend::{Memory, Redis},
 };
 
@@ -44,7 +44,11 @@ async fn main() -> Result<(), BoxError> {
 
 /// What is shared, and how long.
 fn sharing(layer: SingleflightLayer, flags: &Flags) -> SingleflightLayer {
-    layer.result_ttl(flags.ttl_ms).cache_status(NAME)
+    let policy = match flags.policy {
+        flags::Policy::Origin => Policy::Origin,
+        flags::Policy::Route => Policy::Route,
+    };
+    layer.policy(policy).result_ttl(flags.ttl_ms).cache_status(NAME)
 }
 
 /// Ends on Ctrl-C, or when the process is told to terminate.
