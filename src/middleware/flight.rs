@@ -18,11 +18,11 @@ use tower::{Service, ServiceExt};
 use super::{
     asked::Asked,
     body::ResponseBody,
-    collect::{Collector, End},
     future::signed,
     layer::Settings,
     outcome::{Outcome, Why},
     record::Stored,
+    recording::read,
     rules::vary::Varies,
     share::{self, declared_length, shareable},
     variants::Selection,
@@ -273,35 +273,6 @@ fn select(head: &Parts, asked: &HeaderMap) -> Option<Selection> {
         Varies::On(names) if names.is_empty() => None,
         Varies::On(names) => Some(Selection::of(names.into(), asked)),
         Varies::OnEverything => unreachable!("such a response is shared with nobody"),
-    }
-}
-
-/// A whole body, with its trailers.
-type Whole = (Bytes, Option<HeaderMap>);
-
-/// The body is not what was declared.
-struct Broken;
-
-/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
-/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
-async fn read<R: Body<Data = Bytes>>(
-    settings: &Settings,
-    body: R,
-    length: Option<u64>,
-) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
-    if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
-        return (ResponseBody::untouched(body), Ok(None));
-    }
-    let mut collector = Collector::new(body);
-    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
-        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
-            let (data, trailers) = collector.whole();
-            let whole = (data.clone(), trailers.clone());
-            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
-        }
-        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
-        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
-        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
     }
 }
 

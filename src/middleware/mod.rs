@@ -113,6 +113,7 @@ mod key;
 mod layer;
 mod outcome;
 mod record;
+mod recording;
 mod request;
 mod rules;
 mod service;
