@@ -1,9 +1,15 @@
-use std::{any::Any, future::Future, pin::Pin, time::Duration};
+use std::{any::Any, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 pub use crate::protocol::flight::Alone;
 
 /// What one caller brings: runs at most once, in the flight's own task or in the caller.
-pub(crate) type Work<T> = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
+pub(crate) type Work<T> = Box<dyn FnOnce(Announce) -> Pin<Box<dyn Future<Output = Done<T>> + Send>> + Send>;
+
+/// How work says, before it ends, that its caller has what it came for; and what it has so far, if everybody may have it.
+pub(crate) type Announce = Box<dyn FnOnce(Option<Announcement>) + Send>;
+
+/// What work has so far. What that is, only those who fly know: the engine hands it on.
+pub(crate) type Announcement = Arc<dyn Any + Send + Sync>;
 
 /// What came of the work.
 #[derive(Debug)]
@@ -29,6 +35,11 @@ pub(crate) enum Done<T> {
 pub(crate) enum Answer<T> {
     /// A result, and where it came from.
     Value(T, Source),
+    /// The caller's own work runs, without coordination if for a reason, and has told the caller what it came for. It goes on
+    /// for the caller who keeps the seat.
+    Runs(Option<Alone>),
+    /// What the work of another caller of this process has so far. It goes on for the caller who keeps the seat.
+    Announced(Announcement),
     /// The caller's own work ran and did not end in a shared value: the caller knows its outcome already.
     Ran,
     /// The caller's own work ran and panicked.

@@ -17,14 +17,14 @@ use tokio::{
 };
 
 use super::{
-    answer::{Alone, Answer, Done, Source, Work},
+    answer::{Alone, Announcement, Answer, Done, Source, Work},
     calls::{Asked, Call, Calls, Copy},
     engine::{Engine, Options},
     table::{Cell, Chair, Seats},
 };
 use crate::{
     backend::{self, Lifetimes, Watch},
-    protocol::flight::{Input, Notice, Origin, Outcome, Output, Reply, Verdict},
+    protocol::flight::{Caller, Input, Notice, Origin, Outcome, Output, Reply, Verdict},
 };
 
 /// Flies one flight from its first caller until it is over.
@@ -75,7 +75,8 @@ struct Next {
 /// An output with what it needs from the seats, taken out under their lock and done after it.
 enum Action<T> {
     Tell(Vec<Chair<T>>, Verdict),
-    Work(Work<T>),
+    Announce(Vec<Chair<T>>, Announcement),
+    Work(Caller, Work<T>),
     Other(Output),
 }
 
@@ -244,6 +245,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     }
 
     fn actions(&self, cx: &Context<'_>) -> (Vec<Action<T>>, Next) {
+        // Dropped after the lock.
+        let _announced;
         let mut seats = self.cell.seats();
         // Under the lock: what a caller changes from now on wakes this task.
         seats.hear(cx.waker());
@@ -251,16 +254,20 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         while let Some(output) = seats.flight.poll_output() {
             actions.push(match output {
                 Output::Answer { callers, verdict } => {
-                    let chairs = callers.into_iter();
-                    Action::Tell(chairs.filter_map(|caller| seats.chairs.remove(&caller)).collect(), verdict)
+                    let chairs = callers.into_iter().filter_map(|caller| seats.chairs.remove(&caller)).collect();
+                    match (verdict, &seats.announced) {
+                        (Verdict::Announced, Some(announced)) => Action::Announce(chairs, Arc::clone(announced)),
+                        _ => Action::Tell(chairs, verdict),
+                    }
                 }
                 Output::Work { caller } => {
                     let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
-                    Action::Work(work.expect("a caller that waits has its work, and it is started once"))
+                    Action::Work(caller, work.expect("a caller that waits has its work, and it is started once"))
                 }
                 output => Action::Other(output),
             });
         }
+        _announced = if seats.flight.is_open() { None } else { seats.announced.take() };
         let Seats { flight, .. } = &*seats;
         let due = flight.poll_timeout().and_then(|due| self.cell.at(due));
         (actions, Next { due, detached: flight.is_detached(), over: flight.is_over() })
@@ -269,10 +276,13 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     fn act(&mut self, action: Action<T>) {
         match action {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
-            Action::Work(work) => {
+            Action::Announce(chairs, announced) => {
+                chairs.into_iter().for_each(|chair| drop(chair.tell.send(Answer::Announced(Arc::clone(&announced)))));
+            }
+            Action::Work(caller, work) => {
                 self.started = Instant::now();
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
-                self.work = Some(tokio::spawn(work()));
+                self.work = Some(tokio::spawn(work(self.cell.announce(caller))));
             }
             Action::Other(Output::Begin { attempt, followed }) => {
                 self.in_air.push(self.calls.begin(attempt, followed, Arc::clone(&self.cell.asking)));
@@ -319,6 +329,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 let (value, age) = stored(&self.stale);
                 Answer::Value(value, Source::Stale { age })
             }
+            Verdict::Runs(why) => Answer::Runs(why),
+            Verdict::Announced => unreachable!("told with what was announced"),
             Verdict::Ran => self.panic.take().map_or(Answer::Ran, Answer::Panicked),
             Verdict::Refused(why) => Answer::Refused(why),
             Verdict::Alone(why) => chair.work.map_or(Answer::Ran, |work| Answer::Alone(work, why)),

@@ -42,8 +42,9 @@ pub use self::{
     error::Error,
 };
 pub(crate) use self::{
-    answer::{Answer, Done, Work},
+    answer::{Announce, Announcement, Answer, Done, Work},
     engine::{Engine, Options},
+    table::Seat,
 };
 use crate::{
     backend::{Backend, BackendError, Lifetimes, Record},
@@ -276,7 +277,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
         // What is nobody else's business, an error or an unshareable value, goes past the flight to its caller.
         let (own, mut mine) = oneshot::channel();
         let config = Arc::clone(&self.config);
-        let work: Work<T> = Box::new(move || {
+        let work: Work<T> = Box::new(move |_| {
             Box::pin(async move {
                 match work().await {
                     Ok(value) => config.done(value, |value| drop(own.send(Ok(value)))),
@@ -288,12 +289,13 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             })
         });
         let options = Options { strict, ..self.config.options.clone() };
-        let alone = match self.engine.fly(self.key(key), work, &options).await {
+        let alone = match self.engine.fly(self.key(key), work, &options).await.0 {
             Answer::Value(value, source) => return Ok(Flown { value, source }),
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
-            Answer::Alone(work, why) => match work().await {
+            Answer::Runs(_) | Answer::Announced(_) => unreachable!("the work of a group announces nothing"),
+            Answer::Alone(work, why) => match work(Box::new(|_| ())).await {
                 Done::Value { value, .. } | Done::Passing(value) => {
                     return Ok(Flown { value, source: Source::Alone(why) });
                 }

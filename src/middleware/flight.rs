@@ -84,7 +84,7 @@ where
         let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
         let work: Work<Stored> = {
             let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
-            Box::new(move || {
+            Box::new(move |_| {
                 Box::pin(async move {
                     match call.start() {
                         Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell).await,
@@ -96,7 +96,7 @@ where
         };
         let wait_timeout = settings.options.wait_timeout.saturating_sub(start.elapsed());
         let options = Options { wait_timeout, ..settings.options.clone() };
-        match settings.engine.fly(key.clone(), work, &options).await {
+        match settings.engine.fly(key.clone(), work, &options).await.0 {
             Answer::Value(stored, source) => {
                 if let Some(selection) = stored.selection() {
                     settings.variants.learn(&base, &key, selection);
@@ -114,6 +114,7 @@ where
                 }
             }
             Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
+            Answer::Runs(_) | Answer::Announced(_) => unreachable!("nothing is announced"),
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Alone(_, alone) | Answer::Refused(alone) => {
                 why = alone.into();

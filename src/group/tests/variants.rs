@@ -21,13 +21,13 @@ impl Fleet {
             sleep(MS).await;
         }
         let (engine, key) = (self.0.clone(), key.clone());
-        let work: Work<u64> = Box::new(|| {
+        let work: Work<u64> = Box::new(|_| {
             Box::pin(async {
                 sleep(Duration::from_secs(3600)).await;
                 Done::Failed(None)
             })
         });
-        tokio::spawn(async move { engine.fly(key, work, &Options::default()).await });
+        tokio::spawn(async move { engine.fly(key, work, &Options::default()).await.0 });
         settle().await;
     }
 
