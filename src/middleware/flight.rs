@@ -13,7 +13,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     asked::Asked,
@@ -22,13 +22,14 @@ use super::{
     layer::Settings,
     outcome::{Outcome, Why},
     record::Stored,
-    recording::read,
+    recording::{Begun, Running, begin},
     rules::vary::Varies,
     share::{self, declared_length, shareable},
+    tape::Reader,
     variants::Selection,
 };
 use crate::{
-    group::{Answer, Done, Flown, Options, Source, Work},
+    group::{Announce, Announcement, Answer, Done, Flown, Options, Source, Work},
     key::Key,
 };
 
@@ -53,7 +54,7 @@ where
     S::Error: Send + 'static,
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Send + 'static,
+    R::Error: Into<BoxError> + Send + 'static,
 {
     let start = Instant::now();
     let mut waiting = (inner, request);
@@ -84,10 +85,10 @@ where
         let (tell, mut told) = oneshot::channel::<Own<R, S::Error>>();
         let work: Work<Stored> = {
             let (settings, call) = (Arc::clone(&settings), Arc::clone(&call));
-            Box::new(move |_| {
+            Box::new(move |announce| {
                 Box::pin(async move {
                     match call.start() {
-                        Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell).await,
+                        Some((inner, request, asked)) => lead(&settings, inner, request, &asked, tell, announce).await,
                         // It went on to another key.
                         None => Done::Unshareable(Duration::ZERO),
                     }
@@ -96,7 +97,8 @@ where
         };
         let wait_timeout = settings.options.wait_timeout.saturating_sub(start.elapsed());
         let options = Options { wait_timeout, ..settings.options.clone() };
-        match settings.engine.fly(key.clone(), work, &options).await.0 {
+        let (answer, seat) = settings.engine.fly(key.clone(), work, &options).await;
+        match answer {
             Answer::Value(stored, source) => {
                 if let Some(selection) = stored.selection() {
                     settings.variants.learn(&base, &key, selection);
@@ -113,8 +115,24 @@ where
                     None => return own(told.await.expect("work that runs tells its caller"), Outcome::Led),
                 }
             }
+            Answer::Runs(alone) => {
+                let outcome = alone.map_or(Outcome::Led, |why| Outcome::Bypassed(why.into()));
+                let response = own(told.await.expect("work that runs has told its caller"), outcome)?;
+                return Ok(response.map(|body| body.seated(seat)));
+            }
+            Answer::Announced(running) => {
+                let running = running.downcast::<Running>().expect("the work of a request announces nothing else");
+                if let Some(selection) = running.head.selection() {
+                    settings.variants.learn(&base, &key, selection);
+                }
+                if call.headers(|headers| running.head.serves(headers)) == Some(true) {
+                    let response = shared::<R>(&settings, running.head.clone(), Source::JoinedHere);
+                    let body = ResponseBody::recorded(Reader::new(&running.tape), None).seated(seat);
+                    return Ok(asked.confirm(response.map(|_| body), SystemTime::now()));
+                }
+                waiting = call.reclaim().expect("a caller whose work has not begun still has its request");
+            }
             Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
-            Answer::Runs(_) | Answer::Announced(_) => unreachable!("nothing is announced"),
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Alone(_, alone) | Answer::Refused(alone) => {
                 why = alone.into();
@@ -215,18 +233,20 @@ fn shared<R: Body<Data = Bytes>>(settings: &Settings, stored: Stored, source: So
 
 /// Calls the inner service, hands the response to the caller, and says what others may have of it.
 ///
-/// The caller is told before the work ends, so that whoever learns that it ended finds the response. A caller that went
-/// away is told in vain.
+/// The caller is told before the work ends, so that whoever learns that it ended finds the response; of a body that still
+/// comes, before it is complete, so that it streams. A caller that went away is told in vain.
 async fn lead<S, B, R>(
     settings: &Settings,
     inner: S,
     request: Request<B>,
     asked: &HeaderMap,
     tell: oneshot::Sender<Own<R, S::Error>>,
+    announce: Announce,
 ) -> Done<Stored>
 where
     S: Service<Request<B>, Response = Response<R>>,
     R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
 {
     let is_head = request.method() == Method::HEAD;
     let (head, body) = match inner.oneshot(request).await {
@@ -239,19 +259,34 @@ where
     let verdict = shareable(&head, settings.usual, &*settings.share);
     // The length in a response to HEAD is that of a body which does not come.
     let length = if is_head { Ok(None) } else { declared_length(&head) };
-    let (body, read) = match (verdict.shared, length) {
+    let tell = |head, body, fresh| drop(tell.send(Ok((Response::from_parts(head, body), fresh))));
+    let read = match (verdict.shared, length) {
         (Some(lifetimes), Ok(length)) => {
-            let (body, read) = read(settings, body, length).await;
-            (body, read.map(|whole| whole.map(|whole| (lifetimes, whole))))
+            let stored = Stored::new(&head, lifetimes.fresh, select(&head, asked), Bytes::new(), None);
+            let read = match begin(settings, body, length).await {
+                Begun::Ended(body, read) => {
+                    let fresh = if let Ok(Some(_)) = read { lifetimes.fresh } else { Duration::ZERO };
+                    tell(head, body, fresh);
+                    read
+                }
+                Begun::Streams(body, recording) => {
+                    tell(head, body, lifetimes.fresh);
+                    // A failure may be the first of two, and is then not for those who wait.
+                    let open = settings.stream_followers && !verdict.failed;
+                    let tape = Arc::clone(recording.tape());
+                    announce(open.then(|| Arc::new(Running { head: stored.clone(), tape }) as Announcement));
+                    recording.finish().await
+                }
+            };
+            read.map(|whole| whole.map(|(data, trailers)| (lifetimes, stored.with_body(data, trailers))))
         }
-        _ => (ResponseBody::untouched(body), Ok(None)),
+        _ => {
+            tell(head, ResponseBody::untouched(body), Duration::ZERO);
+            Ok(None)
+        }
     };
     let broken = read.is_err();
-    let record = read.unwrap_or_default().map(|(lifetimes, (data, trailers))| {
-        (lifetimes, Stored::new(&head, lifetimes.fresh, select(&head, asked), data, trailers))
-    });
-    let fresh = record.as_ref().map_or(Duration::ZERO, |(lifetimes, _)| lifetimes.fresh);
-    let _ = tell.send(Ok((Response::from_parts(head, body), fresh)));
+    let record = read.unwrap_or_default();
     match record {
         Some((_, value)) if verdict.failed => Done::Failed(Some(value)),
         Some((_, value)) if verdict.passing => Done::Passing(value),

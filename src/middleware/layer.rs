@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) options: Options,
     pub(super) usual: Lifetimes,
     pub(super) max_body: u64,
+    pub(super) body_idle_timeout: Duration,
+    pub(super) stream_followers: bool,
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
@@ -54,6 +56,8 @@ impl SingleflightLayer {
             options: Options::default(),
             usual: Lifetimes::default(),
             max_body: 1 << 20,
+            body_idle_timeout: Duration::from_secs(5),
+            stream_followers: false,
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
@@ -111,6 +115,33 @@ impl SingleflightLayer {
     pub fn max_body(self, bytes: usize) -> Self {
         assert!(bytes > 0, "`max_body` must be more than zero");
         self.set(|settings| settings.max_body = bytes as u64)
+    }
+
+    /// How long the next piece of the body of a shared response may take. Five seconds by default.
+    ///
+    /// A body that pauses for longer goes to the client that led as it comes, and to nobody else: those who wait for it are
+    /// released.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is zero.
+    pub fn body_idle_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`body_idle_timeout` must be more than zero");
+        self.set(|settings| settings.body_idle_timeout = timeout)
+    }
+
+    /// Whether requests on the same replica follow a response while its body still comes, instead of waiting until it is
+    /// complete. Off by default.
+    ///
+    /// They get it from its beginning, each at its own pace, and so do those who come while it runs. The price: who follows
+    /// shares the fate of the response. If its body breaks off, turns out longer than [`max_body`](Self::max_body), pauses
+    /// for longer than [`body_idle_timeout`](Self::body_idle_timeout), or takes longer than
+    /// [`wait_timeout`](Self::wait_timeout) altogether, then the bodies of those who follow end in an error, where those who
+    /// wait would be released to ask for themselves. A server error is not followed: it may be the first of two.
+    ///
+    /// The setting of the layer whose request leads counts.
+    pub fn stream_followers(self, on: bool) -> Self {
+        self.set(|settings| settings.stream_followers = on)
     }
 
     /// For how long the requests of one key go by themselves after a response that cannot be shared. Ten seconds by
@@ -197,6 +228,8 @@ impl fmt::Debug for Settings {
             .field("lock_ttl", &self.options.lock_ttl)
             .field("wait_timeout", &self.options.wait_timeout)
             .field("max_body", &self.max_body)
+            .field("body_idle_timeout", &self.body_idle_timeout)
+            .field("stream_followers", &self.stream_followers)
             .field("scatter", &self.scatter)
             .field("cache_status", &self.cache_status)
             .finish_non_exhaustive()
@@ -228,6 +261,12 @@ mod tests {
     #[should_panic = "`max_body`"]
     fn no_body() {
         let _ = layer().max_body(0);
+    }
+
+    #[test]
+    #[should_panic = "`body_idle_timeout`"]
+    fn no_idle_timeout() {
+        let _ = layer().body_idle_timeout(Duration::ZERO);
     }
 
     #[test]

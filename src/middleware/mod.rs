@@ -118,6 +118,7 @@ mod request;
 mod rules;
 mod service;
 mod share;
+mod tape;
 mod variants;
 
 pub use self::{

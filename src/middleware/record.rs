@@ -52,6 +52,15 @@ impl Stored {
         Self { head: Arc::new(Head { status: head.status, fresh, selection, headers, trailers }), body }
     }
 
+    /// The same head, and this body.
+    pub(super) fn with_body(mut self, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        self.body = body;
+        if let Some(trailers) = trailers {
+            Arc::make_mut(&mut self.head).trailers = Some(for_everybody(&trailers));
+        }
+        self
+    }
+
     /// How long it is fresh, counted from when it was stored.
     pub(super) fn fresh(&self) -> Duration {
         self.head.fresh
@@ -76,7 +85,8 @@ impl Stored {
     }
 }
 
-fn for_everybody(fields: &HeaderMap) -> HeaderMap {
+/// Without what speaks of one exchange.
+pub(super) fn for_everybody(fields: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::with_capacity(fields.keys_len());
     // Copied rather than removed from a copy: removal changes the order of what stays.
     let lines = fields.iter().filter(|(name, _)| !of_one_exchange(name, fields));

@@ -1,41 +1,112 @@
-//! The body of a response that may be shared, read for everybody.
+//! The body of a response that may be shared, recorded for everybody while its own caller reads it.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::Body;
 use tokio::time::timeout;
+use tower::BoxError;
 
 use super::{
     body::ResponseBody,
     collect::{Collector, End},
     layer::Settings,
+    record::Stored,
+    tape::{Tape, Whole},
 };
 
-/// A whole body, with its trailers.
-pub(super) type Whole = (Bytes, Option<HeaderMap>);
+/// A body that is being recorded.
+pub(super) struct Recording<R: Body> {
+    collector: Collector<R>,
+    /// As declared.
+    length: Option<u64>,
+    most: u64,
+    idle: Duration,
+    longest: Duration,
+}
+
+/// What became of a body at the first look: the one is its own caller's, the other is for everybody.
+pub(super) enum Begun<R: Body> {
+    Ended(ResponseBody<R>, Read),
+    Streams(ResponseBody<R>, Recording<R>),
+}
+
+/// What everybody may have: nothing of a body that is too long, or takes longer than anybody waits for it.
+pub(super) type Read = Result<Option<Whole>, Broken>;
 
 /// The body is not what was declared.
+#[derive(Debug)]
 pub(super) struct Broken;
 
-/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
-/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
-pub(super) async fn read<R: Body<Data = Bytes>>(
-    settings: &Settings,
-    body: R,
-    length: Option<u64>,
-) -> (ResponseBody<R>, Result<Option<Whole>, Broken>) {
+/// A response whose body is not complete yet, as everybody may see it.
+pub(super) struct Running {
+    /// Without a body.
+    pub(super) head: Stored,
+    pub(super) tape: Arc<Tape>,
+}
+
+/// Begins to record a body of this declared length. What is there at once is recorded at once: a body that needs no
+/// waiting goes to its caller whole.
+pub(super) async fn begin<R>(settings: &Settings, body: R, length: Option<u64>) -> Begun<R>
+where
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
     if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
-        return (ResponseBody::untouched(body), Ok(None));
+        return Begun::Ended(ResponseBody::untouched(body), Ok(None));
     }
-    let mut collector = Collector::new(body);
-    match timeout(settings.options.wait_timeout, collector.read(settings.max_body)).await {
-        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
-            let (data, trailers) = collector.whole();
-            let whole = (data.clone(), trailers.clone());
-            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
+    let mut recording = Recording {
+        collector: Collector::new(body),
+        length,
+        most: settings.max_body,
+        idle: settings.body_idle_timeout,
+        longest: settings.options.wait_timeout,
+    };
+    let first = {
+        let mut reading = pin!(recording.collector.read(recording.most, recording.idle));
+        poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await
+    };
+    match first {
+        Poll::Ready(End::Complete) if recording.is_as_declared() => {
+            let (data, trailers) = recording.collector.whole();
+            Begun::Ended(ResponseBody::whole(data.clone(), trailers.clone()), Ok(Some((data, trailers))))
         }
-        Ok(End::Complete) => (collector.replay_broken(None), Err(Broken)),
-        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Broken)),
-        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
+        Poll::Ready(end) => Begun::Ended(recording.collector.stream(), recording.settle(end)),
+        Poll::Pending => Begun::Streams(recording.collector.stream(), recording),
+    }
+}
+
+impl<R> Recording<R>
+where
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
+{
+    pub(super) fn tape(&self) -> &Arc<Tape> {
+        self.collector.tape()
+    }
+
+    /// Records the rest, whoever reads it, and however slowly.
+    pub(super) async fn finish(mut self) -> Read {
+        let end = timeout(self.longest, self.collector.read(self.most, self.idle)).await.unwrap_or(End::Over);
+        self.settle(end)
+    }
+
+    fn settle(self, end: End<R::Error>) -> Read {
+        match end {
+            End::Complete if self.is_as_declared() => Ok(Some(self.collector.whole())),
+            End::Complete => {
+                self.collector.break_off(None);
+                Err(Broken)
+            }
+            End::Broken(error) => {
+                self.collector.break_off(Some(error.into()));
+                Err(Broken)
+            }
+            End::Over => Ok(None),
+        }
+    }
+
+    fn is_as_declared(&self) -> bool {
+        self.length.is_none_or(|length| length == self.collector.length())
     }
 }
