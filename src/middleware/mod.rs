@@ -44,8 +44,9 @@
 //! - any `Vary`, nor what should have one: `Content-Encoding`, and `Access-Control-Allow-Origin` other than `*`;
 //! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) admits them, statuses without a rule, such as 302, and those
 //!   that speak of one request, such as 400 and 429;
-//! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
-//!   [`wait_timeout`](SingleflightLayer::wait_timeout);
+//! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, bodies that take longer than
+//!   [`wait_timeout`](SingleflightLayer::wait_timeout), or pause for longer than
+//!   [`body_idle_timeout`](SingleflightLayer::body_idle_timeout);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
 //! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,
@@ -61,7 +62,13 @@
 //! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic, and a
 //! body that breaks off.
 //!
-//! The client whose request led gets its response once the body is complete, or turns out not to be shared.
+//! The client whose request led gets the body as it comes, while it is recorded for the others: neither waits for the other
+//! to read. A recording holds [`max_body`](SingleflightLayer::max_body) bytes at most; what is longer, or too slow, its
+//! client reads on from the inner service, with nothing between the two. The others get the response once its body is
+//! complete; on the same replica they may [follow it while it runs](SingleflightLayer::stream_followers).
+//!
+//! What the client that led is told of the response, in its [`Outcome`] and in `Cache-Status`, is what is known at that
+//! time: at the head, if the body takes its time. Whether it is stored in the end is known only then.
 //!
 //! A shared copy lacks the fields of one connection (`Connection` and what it names, `Proxy-*`, ...) and of one request
 //! (`X-Request-Id`, `Traceparent`, `Server-Timing`, ...). A stored one tells its `Age`. Trailers are shared as trailers.
