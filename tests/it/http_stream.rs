@@ -243,3 +243,18 @@ async fn flights_whose_clients_read_are_not_given_up() {
         assert_eq!(calls.count(), 300);
     }
 }
+
+/// Fails if a client that has left its body still counts as one that reads it: nobody could give such a flight up.
+#[tokio::test(start_paused = true)]
+async fn flights_whose_clients_have_left_make_room() {
+    let calls = Calls::default();
+    let app = app(&layer(&Memory::new()), &calls, |_, _| slow(&["a", "b"], Then::Ends));
+    let uris: Vec<_> = (0..300).map(|number| format!("http://a.test/{number}")).collect();
+    drop(together(uris.iter().map(|uri| (app.clone(), get(uri)))).await);
+    sleep(secs(5)).await;
+    let mut hits = 0;
+    for uri in &uris {
+        hits += usize::from(matches!(outcome(&send(&app, get(uri)).await), Outcome::Hit { .. }));
+    }
+    assert_eq!((hits, calls.count()), (256, 344));
+}
