@@ -1,4 +1,4 @@
-use std::{any::Any, future::Future, pin::Pin, time::Duration};
+use std::{any::Any, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -13,6 +13,14 @@ pub(crate) struct Start<T> {
     pub(crate) previous: Option<Copy<T>>,
     /// Those who asked were given it.
     pub(crate) refreshes: bool,
+    pub(crate) announce: Announce,
+}
+
+impl<T> Start<T> {
+    /// Of work outside of a flight, with nobody to announce anything to.
+    pub(crate) fn alone(previous: Option<Copy<T>>) -> Self {
+        Self { previous, refreshes: false, announce: Box::new(|_| ()) }
+    }
 }
 
 /// A stored value and when it landed, on this process' clock.
@@ -21,6 +29,12 @@ pub(crate) struct Copy<T> {
     pub(crate) value: T,
     pub(crate) landed: Instant,
 }
+
+/// How work says, before it ends, that its caller has what it came for; and what it has so far, if everybody may have it.
+pub(crate) type Announce = Box<dyn FnOnce(Option<Announcement>) + Send>;
+
+/// What work has so far. What that is, only those who fly know: the engine hands it on.
+pub(crate) type Announcement = Arc<dyn Any + Send + Sync>;
 
 /// What came of the work.
 #[derive(Debug)]
@@ -50,6 +64,11 @@ pub(crate) enum Done<T> {
 pub(crate) enum Answer<T> {
     /// A result, and where it came from.
     Value(T, Source),
+    /// The caller's own work runs, without coordination if for a reason, and has told the caller what it came for. It goes on
+    /// for the caller who keeps the seat.
+    Runs(Option<Alone>),
+    /// What the work of another caller of this process has so far. It goes on for the caller who keeps the seat.
+    Announced(Announcement),
     /// The caller's own work ran and did not end in a shared value: the caller knows its outcome already.
     Ran,
     /// The caller's own work ran and panicked.

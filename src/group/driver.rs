@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    answer::{Alone, Answer, Copy, Done, Source, Start, Work},
+    answer::{Alone, Announcement, Answer, Copy, Done, Source, Start, Work},
     calls::{Asked, Call, Calls},
     engine::{Engine, Options},
     table::{Cell, Chair, Seats},
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     backend::{self, Lifetimes, Watch},
-    protocol::flight::{Input, Notice, Origin, Outcome, Output, Reply, Verdict},
+    protocol::flight::{Caller, Input, Notice, Origin, Outcome, Output, Reply, Verdict},
 };
 
 /// Flies one flight from its first caller until it is over.
@@ -78,7 +78,8 @@ struct Next {
 /// An output with what it needs from the seats, taken out under their lock and done after it.
 enum Action<T> {
     Tell(Vec<Chair<T>>, Verdict),
-    Work(Work<T>),
+    Announce(Vec<Chair<T>>, Announcement),
+    Work(Caller, Work<T>),
     Other(Output),
 }
 
@@ -254,6 +255,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     }
 
     fn actions(&self, cx: &Context<'_>) -> (Vec<Action<T>>, Next) {
+        // Dropped after the lock.
+        let _announced;
         let mut seats = self.cell.seats();
         // Under the lock: what a caller changes from now on wakes this task.
         seats.hear(cx.waker());
@@ -261,16 +264,20 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         while let Some(output) = seats.flight.poll_output() {
             actions.push(match output {
                 Output::Answer { callers, verdict } => {
-                    let chairs = callers.into_iter();
-                    Action::Tell(chairs.filter_map(|caller| seats.chairs.remove(&caller)).collect(), verdict)
+                    let chairs = callers.into_iter().filter_map(|caller| seats.chairs.remove(&caller)).collect();
+                    match (verdict, &seats.announced) {
+                        (Verdict::Announced, Some(announced)) => Action::Announce(chairs, Arc::clone(announced)),
+                        _ => Action::Tell(chairs, verdict),
+                    }
                 }
                 Output::Work { caller } => {
                     let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
-                    Action::Work(work.expect("a caller that waits has its work, and it is started once"))
+                    Action::Work(caller, work.expect("a caller that waits has its work, and it is started once"))
                 }
                 output => Action::Other(output),
             });
         }
+        _announced = if seats.flight.is_open() { None } else { seats.announced.take() };
         let Seats { flight, .. } = &*seats;
         let due = flight.poll_timeout().and_then(|due| self.cell.at(due));
         (actions, Next { due, detached: flight.is_detached(), over: flight.is_over() })
@@ -279,9 +286,13 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
     fn act(&mut self, action: Action<T>) {
         match action {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
-            Action::Work(work) => {
+            Action::Announce(chairs, announced) => {
+                chairs.into_iter().for_each(|chair| drop(chair.tell.send(Answer::Announced(Arc::clone(&announced)))));
+            }
+            Action::Work(caller, work) => {
                 self.started = Instant::now();
-                let start = Start { previous: self.previous.clone(), refreshes: self.refreshes };
+                let announce = self.cell.announce(caller);
+                let start = Start { previous: self.previous.clone(), refreshes: self.refreshes, announce };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work(start)));
             }
@@ -330,6 +341,8 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 let (value, age) = stored(&self.previous);
                 Answer::Value(value, Source::Stale { age })
             }
+            Verdict::Runs(why) => Answer::Runs(why),
+            Verdict::Announced => unreachable!("told with what was announced"),
             Verdict::Ran => self.panic.take().map_or(Answer::Ran, Answer::Panicked),
             Verdict::Refused(why) => Answer::Refused(why),
             Verdict::Alone(why) => chair.work.map_or(Answer::Ran, |work| Answer::Alone(work, why)),

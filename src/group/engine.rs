@@ -88,12 +88,14 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
     /// hit then takes no task. As soon as anybody else depends on the flight (a second caller joins it, or the store is
     /// asked for more), it gets a task of its own: a caller that is not polled never holds up another one.
     ///
+    /// The seat comes with the answer: work that goes on after it is not detached as long as somebody keeps one.
+    ///
     /// Cancel safe: a caller that leaves takes nothing from the others, and work that has started goes on.
-    pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> Answer<T> {
+    pub(crate) async fn fly(&self, key: Key, work: Work<T>, options: &Options) -> (Answer<T>, Option<Seat<T>>) {
         let rules = Rules { lease: options.lock_ttl, budget: self.backend.budget(), detached: DETACHED };
         let (mut seat, opened) = match self.table.join(key, work, rules, options) {
             Ok(seated) => seated,
-            Err(work) => return Self::strictly(options.strict, Answer::Alone(work, Alone::Overloaded)),
+            Err(work) => return (Self::strictly(options.strict, Answer::Alone(work, Alone::Overloaded)), None),
         };
         let mut patience = options.wait_timeout;
         if opened {
@@ -104,7 +106,8 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
             let answer =
                 if patience < rules.budget { timeout(patience, ride).await.ok().flatten() } else { ride.await };
             if let Some(told) = answer {
-                return Self::strictly(options.strict, told.unwrap_or_else(|_| Self::orphaned(&seat)));
+                let told = told.unwrap_or_else(|_| Self::orphaned(&seat));
+                return (Self::strictly(options.strict, told), Some(seat));
             }
             patience = patience.saturating_sub(seat.cell.now().since(Instant::ZERO));
         }
@@ -116,7 +119,8 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
                 None => (&mut seat.answer).await,
             },
         };
-        Self::strictly(options.strict, answer.unwrap_or_else(|_| Self::orphaned(&seat)))
+        let answer = answer.unwrap_or_else(|_| Self::orphaned(&seat));
+        (Self::strictly(options.strict, answer), Some(seat))
     }
 
     /// Stores a value and invalidates the flight in the air, and all that variants of the key have.

@@ -44,9 +44,10 @@ pub use self::{
     error::Error,
 };
 pub(crate) use self::{
-    answer::{Answer, Copy, Done, Start, Work},
+    answer::{Announce, Announcement, Answer, Copy, Done, Start, Work},
     engine::{Engine, Options},
-    tally::Tally,
+    table::Seat,
+    tally::{Held, Tally},
 };
 use crate::{
     backend::{Backend, BackendError, Lifetimes},
@@ -293,12 +294,13 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             })
         });
         let options = Options { strict, ..self.config.options.clone() };
-        let alone = match self.engine.fly(self.key(key), work, &options).await {
+        let alone = match self.engine.fly(self.key(key), work, &options).await.0 {
             Answer::Value(value, source) => return Ok(Flown { value, source }),
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
-            Answer::Alone(work, why) => match work(Start { previous: None, refreshes: false }).await {
+            Answer::Runs(_) | Answer::Announced(_) => unreachable!("the work of a group announces nothing"),
+            Answer::Alone(work, why) => match work(Start::alone(None)).await {
                 Done::Value { value, .. } | Done::Passing(value) => {
                     return Ok(Flown { value, source: Source::Alone(why) });
                 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::RandomState},
     future::Future,
     hash::BuildHasher,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -16,7 +17,7 @@ use std::{
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    answer::{Answer, Work},
+    answer::{Announce, Announcement, Answer, Work},
     engine::Options,
     tally::{Held, Tally},
 };
@@ -150,6 +151,8 @@ pub(super) struct Seats<T> {
     pub(super) flight: Flight,
     pub(super) chairs: BTreeMap<Caller, Chair<T>>,
     last: Caller,
+    /// What the work that runs has so far, for everybody.
+    pub(super) announced: Option<Announcement>,
     /// Wakes the driver.
     bell: Option<Waker>,
     /// The driver, while it rides on the only caller.
@@ -180,7 +183,14 @@ pub(super) struct Chair<T> {
 
 impl<T> Cell<T> {
     fn new(key: Key, rules: Rules) -> Self {
-        let seats = Seats { flight: Flight::new(rules), chairs: BTreeMap::new(), last: 0, bell: None, rider: None };
+        let seats = Seats {
+            flight: Flight::new(rules),
+            chairs: BTreeMap::new(),
+            last: 0,
+            announced: None,
+            bell: None,
+            rider: None,
+        };
         Self { key, origin: tokio::time::Instant::now(), seats: Mutex::new(seats), asking: Arc::default() }
     }
 
@@ -191,6 +201,25 @@ impl<T> Cell<T> {
     /// When the flight's clock shows `at`, or never.
     pub(super) fn at(&self, at: Instant<Local>) -> Option<tokio::time::Instant> {
         self.origin.checked_add(at.since(Instant::ZERO))
+    }
+
+    /// For the work of `caller`.
+    pub(super) fn announce(self: &Arc<Self>, caller: Caller) -> Announce
+    where
+        T: Send + 'static,
+    {
+        let cell = Arc::clone(self);
+        Box::new(move |announced| {
+            let open = announced.is_some();
+            let before = cell.update(|seats| {
+                // Work that was given up may still be heard of, while somebody else's runs.
+                if seats.flight.runner() != Some(caller) {
+                    return (announced, None);
+                }
+                (mem::replace(&mut seats.announced, announced), Some(Input::Announced { open }))
+            });
+            drop(before);
+        })
     }
 
     pub(super) fn seats(&self) -> MutexGuard<'_, Seats<T>> {
@@ -233,7 +262,7 @@ impl<T> Seats<T> {
 pub(super) type Told<T> = Result<Answer<T>, oneshot::error::RecvError>;
 
 /// One caller's place in a flight. Dropping it leaves the flight to the others.
-pub(super) struct Seat<T> {
+pub(crate) struct Seat<T> {
     pub(super) cell: Arc<Cell<T>>,
     caller: Caller,
     pub(super) answer: oneshot::Receiver<Answer<T>>,
@@ -306,7 +335,8 @@ impl<T> Drop for Seat<T> {
         // The work is dropped outside the lock: it is the caller's code.
         let (_chair, rider) = self.cell.update(|seats| {
             let chair = seats.chairs.remove(&caller);
-            let leave = chair.is_some().then_some(Input::Leave { caller });
+            let counts = chair.is_some() || seats.flight.is_audience(caller);
+            let leave = counts.then_some(Input::Leave { caller });
             ((chair, seats.rider.take()), leave)
         });
         rider.into_iter().for_each(Rider::alight);

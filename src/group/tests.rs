@@ -1,5 +1,6 @@
 //! What only the inside can see: the local table, and how often a caller is woken.
 
+mod announced;
 mod caps;
 mod hooked;
 mod leaving;

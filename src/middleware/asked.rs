@@ -122,7 +122,7 @@ impl Asked {
     where
         R: Body<Data = Bytes>,
     {
-        let confirmed = self.taken.as_ref().filter(|_| response.body().is_whole());
+        let confirmed = self.taken.as_ref().filter(|_| response.body().is_shared());
         if confirmed.is_some_and(|taken| not_modified(taken, response.status(), response.headers(), now)) {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             let kept = head_of_304(response.headers());

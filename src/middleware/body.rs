@@ -1,16 +1,26 @@
 use std::{
-    collections::VecDeque,
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
+use tokio::sync::oneshot;
+use tower::BoxError;
+
+use super::{
+    record::Stored,
+    tape::{Next, Reader, Whole},
+};
+use crate::group::Seat;
 
 /// The body of a response from [`Singleflight`](super::Singleflight): the inner service's own, or one that was shared.
+///
+/// Its errors are those of the inner service's body, and one more: that the body which another request reads at the same
+/// time broke off ([`stream_followers`](super::SingleflightLayer::stream_followers)).
 #[pin_project]
 pub struct ResponseBody<B: Body>(#[pin] Kind<B>);
 
@@ -20,12 +30,28 @@ enum Kind<B: Body> {
     Untouched(#[pin] B),
     /// All of it, in memory.
     Whole { data: Bytes, trailers: Option<HeaderMap> },
-    /// What was read before it turned out that it cannot be shared, then the rest; no rest after an error.
-    Replayed { read: Read<B>, rest: Option<Pin<Box<B>>> },
+    /// What is recorded of a body while it comes.
+    Recorded {
+        reader: Reader,
+        whose: Whose<B>,
+        /// The flight goes on for this reader.
+        seat: Option<Seat<Stored>>,
+    },
+    /// What follows on a recording; nothing after an error.
+    Rest(Option<Pin<Box<B>>>),
 }
 
-/// What was read of a body.
-pub(super) type Read<B> = VecDeque<Result<Frame<Bytes>, <B as Body>::Error>>;
+/// Whose response a body that is being recorded belongs to.
+pub(super) enum Whose<B: Body> {
+    /// This caller's own: what is not recorded follows.
+    Own(oneshot::Receiver<Rest<B>>),
+    /// Another's, of which everybody may see so much.
+    Everybodys(Stored),
+}
+
+/// What the caller whose response it is gets after what was recorded: the rest of the body, or why there is none. Nothing
+/// at all, if the body ended and was not as long as declared.
+pub(super) type Rest<B> = Result<Pin<Box<B>>, BoxError>;
 
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(super) fn untouched(body: B) -> Self {
@@ -36,40 +62,78 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         Self(Kind::Whole { data, trailers })
     }
 
-    /// Whether all of it is in memory.
-    pub(super) fn is_whole(&self) -> bool {
-        matches!(self.0, Kind::Whole { .. })
+    pub(super) fn recorded(reader: Reader, whose: Whose<B>) -> Self {
+        Self(Kind::Recorded { reader, whose, seat: None })
+    }
+
+    /// Keeps the seat as long as it reads what is recorded.
+    pub(super) fn seated(mut self, taken: Option<Seat<Stored>>) -> Self {
+        if let Kind::Recorded { seat, .. } = &mut self.0 {
+            *seat = taken;
+        }
+        self
+    }
+
+    /// Whether it is everybody's, as far as is known.
+    pub(super) fn is_shared(&self) -> bool {
+        match &self.0 {
+            Kind::Whole { .. } => true,
+            Kind::Recorded { reader, .. } => !reader.is_cut(),
+            Kind::Untouched(_) | Kind::Rest(_) => false,
+        }
     }
 
     /// All of it, if it is in memory; nothing of it stays.
-    pub(super) fn take_whole(&mut self) -> Option<(Bytes, Option<HeaderMap>)> {
+    pub(super) fn take_whole(&mut self) -> Option<Whole> {
         match &mut self.0 {
             Kind::Whole { data, trailers } => Some((std::mem::take(data), trailers.take())),
             _ => None,
         }
     }
-
-    pub(super) fn replayed(read: Read<B>, rest: Option<Pin<Box<B>>>) -> Self {
-        Self(Kind::Replayed { read, rest })
-    }
 }
 
-impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+impl<B> Body for ResponseBody<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().0.project() {
-            KindProjection::Untouched(body) => body.poll_frame(cx),
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut kind = self.project().0;
+        match kind.as_mut().project() {
+            KindProjection::Untouched(body) => body.poll_frame(cx).map_err(Into::into),
+            KindProjection::Rest(Some(body)) => body.as_mut().poll_frame(cx).map_err(Into::into),
+            KindProjection::Rest(None) => Poll::Ready(None),
             KindProjection::Whole { data, .. } if !data.is_empty() => {
                 Poll::Ready(Some(Ok(Frame::data(std::mem::take(data)))))
             }
             KindProjection::Whole { trailers, .. } => {
                 Poll::Ready(trailers.take().map(|fields| Ok(Frame::trailers(fields))))
             }
-            KindProjection::Replayed { read, rest } => match (read.pop_front(), rest) {
-                (None, Some(rest)) => rest.as_mut().poll_frame(cx),
-                (read, _) => Poll::Ready(read),
+            KindProjection::Recorded { reader, whose, .. } => match ready!(reader.poll_next(cx)) {
+                Next::Data(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                Next::Trailers(fields) => {
+                    let fields = match whose {
+                        Whose::Own(_) => fields,
+                        Whose::Everybodys(head) => head.plan().for_everybody(&fields),
+                    };
+                    Poll::Ready(Some(Ok(Frame::trailers(fields))))
+                }
+                Next::End => Poll::Ready(None),
+                Next::Cut => {
+                    let rest = match whose {
+                        Whose::Own(rest) => rest.try_recv().ok().transpose(),
+                        Whose::Everybodys(_) => Err("the response that this one follows broke off".into()),
+                    };
+                    let (rest, error) = rest.map_or_else(|error| (None, Some(error)), |rest| (rest, None));
+                    kind.set(Kind::Rest(rest));
+                    match (error, kind.project()) {
+                        (None, KindProjection::Rest(Some(body))) => body.as_mut().poll_frame(cx).map_err(Into::into),
+                        (error, _) => Poll::Ready(error.map(Err)),
+                    }
+                }
             },
         }
     }
@@ -78,8 +142,9 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.0 {
             Kind::Untouched(body) => body.is_end_stream(),
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Recorded { reader, .. } => reader.is_at_end(),
             // One that broke off is not said to have ended, even before its first byte: a server would make an empty body of it.
-            Kind::Replayed { read, rest } => read.is_empty() && rest.as_ref().is_some_and(Body::is_end_stream),
+            Kind::Rest(rest) => rest.as_ref().is_some_and(Body::is_end_stream),
         }
     }
 
@@ -89,24 +154,13 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Kind::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
             // With an exact length a server would announce it, and HTTP/1 has trailers behind chunks alone.
             Kind::Whole { data, trailers: Some(_) } => at_least(data.len() as u64),
-            Kind::Replayed { read, rest } => {
-                let frames = read.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-                let ahead = frames.map(|data| data.len() as u64).sum::<u64>();
-                // A body that broke off has no exact length either: a server would announce it, send what there is, and
-                // make the fragment look complete.
-                let Some(rest) = rest else { return at_least(ahead) };
-                let rest = rest.size_hint();
-                let mut hint = at_least(rest.lower().saturating_add(ahead));
-                if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper.saturating_add(ahead));
-                }
-                hint
-            }
+            Kind::Recorded { reader, .. } => reader.size_hint(),
+            Kind::Rest(rest) => rest.as_ref().map_or_else(SizeHint::new, Body::size_hint),
         }
     }
 }
 
-fn at_least(length: u64) -> SizeHint {
+pub(super) fn at_least(length: u64) -> SizeHint {
     let mut hint = SizeHint::new();
     hint.set_lower(length);
     hint

@@ -1,21 +1,29 @@
 //! Reading a body up to a limit, so that nothing of it is lost whatever happens.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc, thread, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http_body::{Body, Frame};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::task::coop::consume_budget;
+use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
+use tower::BoxError;
 
-use super::body::{Read, ResponseBody};
+use super::{
+    body::{ResponseBody, Rest, Whose},
+    tape::{Reader, Tape, Whole},
+};
 
 /// A body and what was read of it so far.
+///
+/// One that is dropped before the body ended leaves the rest to the caller whose response it is, whatever the reason: the
+/// body is too long, or too slow, or the work was stopped.
 pub(super) struct Collector<B: Body> {
-    body: Pin<Box<B>>,
-    chunks: Vec<Bytes>,
+    /// `None` once it is over.
+    body: Option<Pin<Box<B>>>,
+    tape: Arc<Tape>,
     length: u64,
-    trailers: Option<HeaderMap>,
+    /// To the caller whose response it is, once he reads along.
+    rest: Option<oneshot::Sender<Rest<B>>>,
 }
 
 /// How reading ended.
@@ -23,7 +31,7 @@ pub(super) struct Collector<B: Body> {
 pub(super) enum End<E> {
     /// With the end of the body.
     Complete,
-    /// At the limit.
+    /// At the limit, or because nothing came.
     Over,
     /// Where there was no room for more of it.
     NoRoom,
@@ -33,30 +41,36 @@ pub(super) enum End<E> {
 
 impl<B: Body<Data = Bytes>> Collector<B> {
     pub(super) fn new(body: B) -> Self {
-        Self { body: Box::pin(body), chunks: Vec::new(), length: 0, trailers: None }
+        let tape = Arc::new(Tape::new(body.size_hint()));
+        Self { body: Some(Box::pin(body)), tape, length: 0, rest: None }
     }
 
-    /// Reads until the body ends, is longer than `limit`, or `room` says that there is none for so many bytes more. Cancel
-    /// safe: what was read stays here.
-    pub(super) async fn read(&mut self, limit: u64, mut room: impl FnMut(usize) -> bool) -> End<B::Error> {
+    /// Reads until the body ends, is longer than `limit`, nothing comes of it for as long as `idle`, or `room` says that there
+    /// is none for so many bytes more. Cancel safe: what was read stays here.
+    pub(super) async fn read(
+        &mut self,
+        limit: u64,
+        idle: Duration,
+        mut room: impl FnMut(usize) -> bool,
+    ) -> End<B::Error> {
+        let Some(body) = &mut self.body else { return End::Complete };
         while self.length <= limit {
-            let frame = match self.body.frame().await {
-                None => return End::Complete,
-                Some(Err(error)) => return End::Broken(error),
-                Some(Ok(frame)) => frame,
+            let frame = match timeout(idle, content(body)).await {
+                Err(_) => return End::Over,
+                Ok(None) => return End::Complete,
+                Ok(Some(Err(error))) => return End::Broken(error),
+                Ok(Some(Ok(frame))) => frame,
             };
             match frame.into_data() {
-                // Frames without data say nothing, and without end they would fill the memory.
-                Ok(chunk) if chunk.is_empty() => consume_budget().await,
                 Ok(chunk) => {
                     let fits = room(chunk.len());
                     self.length += chunk.len() as u64;
-                    self.chunks.push(chunk);
+                    self.tape.push(chunk, body.size_hint());
                     if !fits {
                         return End::NoRoom;
                     }
                 }
-                Err(frame) => self.trailers = frame.into_trailers().ok(),
+                Err(frame) => frame.into_trailers().into_iter().for_each(|trailers| self.tape.push_trailers(trailers)),
             }
         }
         End::Over
@@ -66,35 +80,62 @@ impl<B: Body<Data = Bytes>> Collector<B> {
         self.length
     }
 
-    /// The whole body, in one piece: a body that came in one is not copied.
-    pub(super) fn whole(mut self) -> (Bytes, Option<HeaderMap>) {
-        let data = if self.chunks.len() <= 1 {
-            self.chunks.pop().unwrap_or_default()
+    pub(super) fn tape(&self) -> &Arc<Tape> {
+        &self.tape
+    }
+
+    /// The body of the caller whose response it is: what is recorded, as it comes, and then the rest.
+    pub(super) fn stream(&mut self) -> ResponseBody<B> {
+        let (rest, own) = oneshot::channel();
+        self.rest = Some(rest);
+        ResponseBody::recorded(Reader::new(&self.tape), Whose::Own(own))
+    }
+
+    /// The whole body, once it has ended.
+    pub(super) fn whole(mut self) -> Whole {
+        self.body = None;
+        self.tape.complete()
+    }
+
+    /// The body ended with an error, or at another length than was declared. Either way the length is left open: a server
+    /// believes a length that it is told here more than the one in the head.
+    pub(super) fn break_off(mut self, error: Option<BoxError>) {
+        self.body = None;
+        self.cut(error.map(Err), SizeHint::new());
+    }
+}
+
+impl<B: Body> Collector<B> {
+    fn cut(&mut self, rest: Option<Rest<B>>, hint: SizeHint) {
+        // Before the readers hear of it. A caller that has left lets go of the rest.
+        if let (Some(own), Some(rest)) = (self.rest.take(), rest) {
+            let _ = own.send(rest);
+        }
+        self.tape.cut(hint);
+    }
+}
+
+impl<B: Body> Drop for Collector<B> {
+    fn drop(&mut self) {
+        let Some(body) = self.body.take() else { return };
+        // A body that panicked is not to be asked again.
+        let (rest, hint) = if thread::panicking() {
+            (Err("the body of the response panicked".into()), SizeHint::new())
         } else {
-            let mut whole = BytesMut::with_capacity(self.length as usize);
-            self.chunks.iter().for_each(|chunk| whole.extend_from_slice(chunk));
-            whole.freeze()
+            let hint = body.size_hint();
+            (Ok(body), hint)
         };
-        (data, self.trailers)
+        self.cut(Some(rest), hint);
     }
+}
 
-    /// The body as if it had never been read.
-    pub(super) fn replay(self) -> ResponseBody<B> {
-        let (read, body) = self.frames();
-        ResponseBody::replayed(read, Some(body))
-    }
-
-    /// The body up to where it ended, with an error or at another length than was declared. Either way the length is left
-    /// open: a server believes a length that it is told here more than the one in the head.
-    pub(super) fn replay_broken(self, error: Option<B::Error>) -> ResponseBody<B> {
-        let (mut read, _) = self.frames();
-        read.extend(error.map(Err));
-        ResponseBody::replayed(read, None)
-    }
-
-    fn frames(self) -> (Read<B>, Pin<Box<B>>) {
-        let data = self.chunks.into_iter().map(Frame::data);
-        (data.chain(self.trailers.map(Frame::trailers)).map(Ok).collect(), self.body)
+/// The next frame that says something: those without data do not, and without end they would fill the memory.
+async fn content<B: Body<Data = Bytes>>(body: &mut Pin<Box<B>>) -> Option<Result<Frame<Bytes>, B::Error>> {
+    loop {
+        match body.frame().await? {
+            Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => consume_budget().await,
+            frame => return Some(frame),
+        }
     }
 }
 
@@ -105,7 +146,10 @@ mod tests {
         task::{Context, Poll},
     };
 
+    use http::HeaderMap;
+
     use super::*;
+    use crate::middleware::{record::Stored, rules::freshness::Plan};
 
     /// Yields these frames, in the last place perhaps an error.
     #[derive(Clone)]
@@ -133,9 +177,9 @@ mod tests {
             }))
         }
 
-        fn size_hint(&self) -> http_body::SizeHint {
+        fn size_hint(&self) -> SizeHint {
             let length = |step: &_| if let Ok(Step::Data(data)) = step { str::len(data) } else { 0 };
-            http_body::SizeHint::with_exact(self.0.iter().map(length).sum::<usize>() as u64)
+            SizeHint::with_exact(self.0.iter().map(length).sum::<usize>() as u64)
         }
     }
 
@@ -147,37 +191,36 @@ mod tests {
         Script(data.iter().map(|data| Ok(Step::Data(data))).chain([Ok(Step::Trailers)]).collect())
     }
 
+    const IDLE: Duration = Duration::from_secs(5);
+
     #[tokio::test]
     async fn a_whole_body_is_one_piece_with_its_trailers() {
         let mut collector = Collector::new(script(&["ab", "", "c"]));
-        assert_eq!(collector.read(3, |_| true).await, End::Complete);
+        assert_eq!(collector.read(3, IDLE, |_| true).await, End::Complete);
         assert_eq!(collector.length(), 3);
         assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
     }
 
+    /// Fails if they are recorded: the tape would have pieces without end.
     #[tokio::test]
     async fn frames_without_data_are_not_kept() {
         let mut collector = Collector::new(script(&[""; 1000]));
-        assert_eq!(collector.read(3, |_| true).await, End::Complete);
-        assert!(collector.chunks.is_empty());
+        let mut body = collector.stream();
+        assert_eq!(collector.read(3, IDLE, |_| true).await, End::Complete);
+        collector.whole();
+        assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers());
     }
 
-    #[tokio::test]
-    async fn one_chunk_is_not_copied() {
-        let chunk = Bytes::from(vec![7; 64]);
-        let mut collector = Collector::new(http_body_util::Full::new(chunk.clone()));
-        assert_eq!(collector.read(64, |_| true).await, End::Complete);
-        assert_eq!(collector.whole().0.as_ptr(), chunk.as_ptr());
-    }
-
+    /// Fails if anything is lost between what is recorded and the rest, or if the one announces another length than both.
     #[tokio::test]
     async fn a_body_over_the_limit_comes_back_whole() {
         for limit in 0..6 {
             let mut collector = Collector::new(script(&["ab", "c", "def"]));
-            assert_eq!(collector.read(limit, |_| true).await, End::Over);
-            let body = collector.replay();
+            assert_eq!(collector.read(limit, IDLE, |_| true).await, End::Over);
+            let body = collector.stream();
+            drop(collector);
             assert_eq!(body.size_hint().exact(), Some(6), "{limit}");
-            assert!(!body.is_end_stream());
+            assert!(!body.is_end_stream() && !body.is_shared());
             let collected = body.collect().await.unwrap();
             assert_eq!(collected.trailers(), Some(&trailers()), "{limit}");
             assert_eq!(collected.to_bytes(), "abcdef", "{limit}");
@@ -187,7 +230,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_read_past_the_limit() {
         let mut collector = Collector::new(script(&["ab", "c", "def"]));
-        assert_eq!(collector.read(2, |_| true).await, End::Over);
+        assert_eq!(collector.read(2, IDLE, |_| true).await, End::Over);
         assert_eq!(collector.length(), 3);
     }
 
@@ -200,22 +243,44 @@ mod tests {
             asked.push(more);
             more > 1
         };
-        assert_eq!(collector.read(9, room).await, End::NoRoom);
+        assert_eq!(collector.read(9, IDLE, room).await, End::NoRoom);
         assert_eq!((collector.length(), asked), (3, vec![2, 1]));
-        assert_eq!(collector.replay().collect().await.unwrap().to_bytes(), "abcdef");
+        let body = collector.stream();
+        drop(collector);
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "abcdef");
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_breaks_off_at_the_same_place() {
         let broken = Script([Ok(Step::Data("ab")), Err("gone")].into());
         let mut collector = Collector::new(broken);
-        let End::Broken(error) = collector.read(9, |_| true).await else { panic!("it broke off") };
-        let mut body = collector.replay_broken(Some(error));
-        assert_eq!(body.size_hint().exact(), None);
-        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
-        assert_eq!(body.size_hint().exact(), None);
-        assert!(!body.is_end_stream());
-        assert_eq!(body.frame().await.unwrap().unwrap_err(), "gone");
-        assert!(body.frame().await.is_none());
+        let (head, ()) = http::Response::new(()).into_parts();
+        let head = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None);
+        let mut follows = ResponseBody::<Script>::recorded(Reader::new(collector.tape()), Whose::Everybodys(head));
+        let End::Broken(error) = collector.read(9, IDLE, |_| true).await else { panic!("it broke off") };
+        let mut body = collector.stream();
+        collector.break_off(Some(error.into()));
+        for (body, expected) in [(&mut body, "gone"), (&mut follows, "the response that this one follows broke off")] {
+            assert_eq!(body.size_hint().exact(), None);
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ab");
+            assert_eq!(body.size_hint().exact(), None);
+            assert!(!body.is_end_stream());
+            assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), expected);
+            assert!(body.frame().await.is_none());
+            assert!(!body.is_end_stream());
+        }
+    }
+
+    /// Fails if a body that panicked is handed on, and polled once more.
+    #[tokio::test]
+    async fn a_body_that_panics_ends_in_an_error() {
+        let mut collector = Collector::new(script(&["ab"]));
+        let mut body = collector.stream();
+        let panicking = thread::spawn(move || {
+            let _collector = collector;
+            panic!("on purpose");
+        });
+        assert!(panicking.join().is_err());
+        assert!(body.frame().await.unwrap().unwrap_err().to_string().contains("panicked"));
     }
 }

@@ -9,7 +9,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout},
 };
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::{
     layer::Settings,
@@ -94,7 +94,7 @@ where
     S::Error: Send + 'static,
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Send + 'static,
+    R::Error: Into<BoxError> + Send + 'static,
 {
     let (tell, told) = oneshot::channel();
     let settings = Arc::clone(settings);
@@ -102,8 +102,9 @@ where
     let task = tokio::spawn(async move {
         let (method, headers) = (request.method().clone(), request.headers().clone());
         let leader = Leader { settings: &settings, key: &key, method, headers: &headers };
-        let start = Start { previous, refreshes: false };
-        if let Done::Value { value, fresh, stale, keep } = leader.lead(start, inner, request, tell).await {
+        if let Done::Value { value, fresh, stale, keep } =
+            leader.lead(Start::alone(previous), inner, request, tell).await
+        {
             let lifetimes = Lifetimes { fresh, stale, keep: fresh.saturating_add(stale).saturating_add(keep) };
             // A store that is away is told nothing: the next request asks again.
             let _ = settings.engine.keep(&key, &value, lifetimes).await;

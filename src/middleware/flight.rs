@@ -10,18 +10,20 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE};
 use http_body::Body;
 use tokio::{sync::oneshot, time::Instant};
-use tower::{Service, ServiceExt};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     asked::Asked,
-    body::ResponseBody,
+    body::{ResponseBody, Whose},
     directed::{Found, ROUNDS, directives, look, validate},
     future::signed,
     layer::Settings,
     lead::{Leader, Own},
     outcome::{Outcome, Why},
     record::Stored,
+    recording::Running,
     rules::cache_control::RequestDirectives,
+    tape::Reader,
 };
 use crate::{
     group::{Answer, Copy, Done, Options, Source, Work},
@@ -46,7 +48,7 @@ where
     S::Error: Send + 'static,
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Send + 'static,
+    R::Error: Into<BoxError> + Send + 'static,
 {
     let start = Instant::now();
     let mut waiting = (inner, request);
@@ -117,7 +119,8 @@ where
         };
         let wait_timeout = settings.options.wait_timeout.saturating_sub(start.elapsed());
         let options = Options { wait_timeout, ..settings.options.clone() };
-        match settings.engine.fly(key.clone(), work, &options).await {
+        let (answer, seat) = settings.engine.fly(key.clone(), work, &options).await;
+        match answer {
             Answer::Value(stored, source) => {
                 if let Some(selection) = stored.selection() {
                     settings.variants.learn(&base, &key, selection);
@@ -129,6 +132,24 @@ where
                     return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
                 }
                 waiting = call.reclaim().expect("work declines to refresh what its caller cannot use");
+            }
+            Answer::Runs(alone) => {
+                let outcome = alone.map_or(Outcome::Led, |why| Outcome::Bypassed(why.into()));
+                let response = own(told.await.expect("work that runs has told its caller"), outcome)?;
+                return Ok(response.map(|body| body.seated(seat)));
+            }
+            Answer::Announced(running) => {
+                let running = running.downcast::<Running>().expect("the work of a request announces nothing else");
+                if let Some(selection) = running.head.selection() {
+                    settings.variants.learn(&base, &key, selection);
+                }
+                if call.headers(|headers| running.head.serves(headers)) == Some(true) {
+                    let head = running.head.clone();
+                    let response = settings.answer::<R>(head.clone(), Source::JoinedHere);
+                    let body = ResponseBody::recorded(Reader::new(&running.tape), Whose::Everybodys(head)).seated(seat);
+                    return Ok(asked.confirm(response.map(|_| body), SystemTime::now()));
+                }
+                waiting = call.reclaim().expect("a caller whose work has not begun still has its request");
             }
             Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
             Answer::Panicked(panic) => resume_unwind(panic),

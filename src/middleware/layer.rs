@@ -42,6 +42,8 @@ pub(super) struct Settings {
     pub(super) recorded: Arc<Tally>,
     pub(super) max_recorded: usize,
     pub(super) overload: Overload,
+    pub(super) body_idle_timeout: Duration,
+    pub(super) stream_followers: bool,
     pub(super) scatter: Duration,
     pub(super) key: Arc<dyn KeyExtractor>,
     pub(super) share: Arc<dyn SharePolicy>,
@@ -66,6 +68,8 @@ impl SingleflightLayer {
             recorded,
             max_recorded: MAX_RECORDED,
             overload: Overload::default(),
+            body_idle_timeout: Duration::from_secs(5),
+            stream_followers: false,
             scatter: Duration::from_secs(10),
             key: Arc::new(Target),
             share: Arc::new(share_fn(|_| Share::Default)),
@@ -108,6 +112,33 @@ impl SingleflightLayer {
     pub fn max_body(self, bytes: usize) -> Self {
         assert!(bytes > 0, "`max_body` must be more than zero");
         self.set(|settings| settings.max_body = bytes as u64)
+    }
+
+    /// How long the next piece of the body of a shared response may take. Five seconds by default.
+    ///
+    /// A body that pauses for longer goes to the client that led as it comes, and to nobody else: those who wait for it are
+    /// released.
+    ///
+    /// # Panics
+    ///
+    /// If `timeout` is zero.
+    pub fn body_idle_timeout(self, timeout: Duration) -> Self {
+        assert!(!timeout.is_zero(), "`body_idle_timeout` must be more than zero");
+        self.set(|settings| settings.body_idle_timeout = timeout)
+    }
+
+    /// Whether requests on the same replica follow a response while its body still comes, instead of waiting until it is
+    /// complete. Off by default.
+    ///
+    /// They get it from its beginning, each at its own pace, and so do those who come while it runs. The price: who follows
+    /// shares the fate of the response. If its body breaks off, turns out longer than [`max_body`](Self::max_body), pauses
+    /// for longer than [`body_idle_timeout`](Self::body_idle_timeout), or takes longer than
+    /// [`wait_timeout`](Self::wait_timeout) altogether, then the bodies of those who follow end in an error, where those who
+    /// wait would be released to ask for themselves. A server error is not followed: it may be the first of two.
+    ///
+    /// The setting of the layer whose request leads counts.
+    pub fn stream_followers(self, on: bool) -> Self {
+        self.set(|settings| settings.stream_followers = on)
     }
 
     /// For how long the requests of one key go by themselves after a response that cannot be shared. Ten seconds by
@@ -200,6 +231,8 @@ impl fmt::Debug for Settings {
             .field("wait_timeout", &self.options.wait_timeout)
             .field("max_body", &self.max_body)
             .field("overload", &self.overload)
+            .field("body_idle_timeout", &self.body_idle_timeout)
+            .field("stream_followers", &self.stream_followers)
             .field("scatter", &self.scatter)
             .field("cache_status", &self.cache_status)
             .finish_non_exhaustive()
@@ -231,6 +264,12 @@ mod tests {
     #[should_panic = "`max_body`"]
     fn no_body() {
         let _ = layer().max_body(0);
+    }
+
+    #[test]
+    #[should_panic = "`body_idle_timeout`"]
+    fn no_idle_timeout() {
+        let _ = layer().body_idle_timeout(Duration::ZERO);
     }
 
     #[test]

@@ -1,25 +1,25 @@
 //! The work of a flight: calls the inner service, hands the response to the caller whose request it was, and says what
 //! others may have of it.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header::DATE, response::Parts};
 use http_body::Body;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout},
-};
-use tower::{Service, ServiceExt};
+use tokio::{sync::oneshot, time::Instant};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     body::ResponseBody,
-    collect::{Collector, End},
     gate::{Verdict, declared_length, shareable},
     layer::Settings,
     outcome::Outcome,
     policy::Policy,
     record::Stored,
+    recording::{Begun, Running, Unfit, begin},
     revalidate::{Previous, cookies, is_error},
     rules::{
         date,
@@ -29,7 +29,7 @@ use super::{
     variants::Selection,
 };
 use crate::{
-    group::{Done, Start},
+    group::{Announce, Announcement, Done, Start},
     key::Key,
 };
 
@@ -42,8 +42,8 @@ pub(super) struct Own<R: Body> {
     pub(super) outcome: Option<Outcome>,
 }
 
-/// The caller is told before the work ends, so that whoever learns that it ended finds the response. A caller that went
-/// away is told in vain.
+/// The caller is told before the work ends, so that whoever learns that it ended finds the response; of a body that still
+/// comes, before it is complete, so that it streams. A caller that went away is told in vain.
 pub(super) type Tell<R, E> = oneshot::Sender<Result<Own<R>, E>>;
 
 /// The request that leads.
@@ -65,6 +65,7 @@ impl Leader<'_> {
     where
         S: Service<Request<B>, Response = Response<R>>,
         R: Body<Data = Bytes>,
+        R::Error: Into<BoxError>,
     {
         let terms = &self.settings.terms;
         let mut previous = Previous::of(start.previous, self.headers);
@@ -103,33 +104,57 @@ impl Leader<'_> {
                 head.headers.extend(date::format(landed.now).map(|date| (DATE, date)));
             }
         }
-        self.judge(head, body, landed, tell).await
+        self.judge(head, body, landed, tell, start.announce).await
     }
 
     /// A response of the inner service.
-    async fn judge<R, E>(&self, head: Parts, body: R, landed: Landed, tell: Tell<R, E>) -> Done<Stored>
+    async fn judge<R, E>(
+        &self,
+        head: Parts,
+        body: R,
+        landed: Landed,
+        tell: Tell<R, E>,
+        announce: Announce,
+    ) -> Done<Stored>
     where
         R: Body<Data = Bytes>,
+        R::Error: Into<BoxError>,
     {
         let Verdict { shared, passing, failed, once } = self.verdict(&head, landed);
         // The length in a response to HEAD is that of a body which does not come.
         let length = if self.method == Method::HEAD { Ok(None) } else { declared_length(&head) };
-        let (body, read) = match (shared, length) {
+        let tell = |head, body, fresh| {
+            let response = Response::from_parts(head, body);
+            drop(tell.send(Ok(Own { response, fresh, outcome: None })));
+        };
+        let read = match (shared, length) {
             (Some(plan), Ok(length)) => {
-                let (body, read) = read(self.settings, body, length).await;
-                (body, read.map(|whole| whole.map(|whole| (plan, whole))))
+                let targets = &self.settings.terms.targets;
+                let stored = Stored::new(&head, plan.clone(), targets, self.select(&head), Bytes::new(), None);
+                let read = match begin(self.settings, body, length).await {
+                    Begun::Ended(body, read) => {
+                        let fresh = if let Ok(Some(_)) = read { plan.fresh() } else { Duration::ZERO };
+                        tell(head, body, fresh);
+                        read
+                    }
+                    Begun::Streams(body, recording) => {
+                        tell(head, body, plan.fresh());
+                        // A failure may be the first of two, and is then not for those who wait.
+                        let open = self.settings.stream_followers && !failed;
+                        let tape = Arc::clone(recording.tape());
+                        announce(open.then(|| Arc::new(Running { head: stored.clone(), tape }) as Announcement));
+                        recording.finish().await
+                    }
+                };
+                read.map(|whole| whole.map(|(data, trailers)| (stored.with_body(data, trailers), plan)))
             }
-            _ => (ResponseBody::untouched(body), Ok(None)),
+            _ => {
+                tell(head, ResponseBody::untouched(body), Duration::ZERO);
+                Ok(None)
+            }
         };
         let unfit = read.as_ref().err().copied();
-        let record = read.unwrap_or_default().map(|(plan, (data, trailers))| {
-            let selection = self.select(&head);
-            let stored = Stored::new(&head, plan.clone(), &self.settings.terms.targets, selection, data, trailers);
-            (stored, plan)
-        });
-        let fresh = record.as_ref().map_or(Duration::ZERO, |(_, plan)| plan.fresh());
-        let _ = tell.send(Ok(Own { response: Response::from_parts(head, body), fresh, outcome: None }));
-        match record {
+        match read.unwrap_or_default() {
             Some((value, _)) if failed => Done::Failed(Some(value)),
             Some((value, _)) if passing => Done::Passing(value),
             Some((value, plan)) => self.value(value, plan),
@@ -199,44 +224,6 @@ impl Leader<'_> {
         let tenth = self.settings.scatter / 10;
         let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
         Done::Unshareable(self.settings.scatter.saturating_sub(tenth).saturating_add(jitter))
-    }
-}
-
-/// A whole body, with its trailers.
-type Whole = (Bytes, Option<HeaderMap>);
-
-/// Why a body that may be shared is not, whatever its length.
-#[derive(Clone, Copy, PartialEq)]
-enum Unfit {
-    /// It is not what was declared.
-    Broken,
-    /// Too much is being recorded.
-    NoRoom,
-}
-
-/// Reads a body that may be shared. The caller's is the first of the two, whole or as much of a stream as it was; the
-/// other is for everybody, and `None` if the body is too long, or takes longer than anybody waits for it.
-async fn read<R: Body<Data = Bytes>>(
-    settings: &Settings,
-    body: R,
-    length: Option<u64>,
-) -> (ResponseBody<R>, Result<Option<Whole>, Unfit>) {
-    if length.max(Some(body.size_hint().lower())) > Some(settings.max_body) {
-        return (ResponseBody::untouched(body), Ok(None));
-    }
-    let mut collector = Collector::new(body);
-    let mut held = settings.recorded.hold();
-    let reading = collector.read(settings.max_body, |more| held.grow(more, settings.max_recorded));
-    match timeout(settings.options.wait_timeout, reading).await {
-        Ok(End::Complete) if length.is_none_or(|length| length == collector.length()) => {
-            let (data, trailers) = collector.whole();
-            let whole = (data.clone(), trailers.clone());
-            (ResponseBody::whole(data, trailers), Ok(Some(whole)))
-        }
-        Ok(End::Complete) => (collector.replay_broken(None), Err(Unfit::Broken)),
-        Ok(End::Broken(error)) => (collector.replay_broken(Some(error)), Err(Unfit::Broken)),
-        Ok(End::NoRoom) => (collector.replay(), Err(Unfit::NoRoom)),
-        Ok(End::Over) | Err(_) => (collector.replay(), Ok(None)),
     }
 }
 

@@ -64,8 +64,9 @@
 //! - `Vary: *`;
 //! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) or a [TTL](SingleflightLayer::status_ttl) admits them,
 //!   statuses without a rule, such as 302, and those that speak of one request, such as 400 and 429;
-//! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, and bodies that take longer than
-//!   [`wait_timeout`](SingleflightLayer::wait_timeout);
+//! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, bodies that take longer than
+//!   [`wait_timeout`](SingleflightLayer::wait_timeout), or pause for longer than
+//!   [`body_idle_timeout`](SingleflightLayer::body_idle_timeout);
 //! - bodies for which there is [no room](SingleflightLayer::max_recorded);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
@@ -109,7 +110,13 @@
 //! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic, and a
 //! body that breaks off.
 //!
-//! The client whose request led gets its response once the body is complete, or turns out not to be shared.
+//! The client whose request led gets the body as it comes, while it is recorded for the others: neither waits for the other
+//! to read. A recording holds [`max_body`](SingleflightLayer::max_body) bytes at most; what is longer, or too slow, its
+//! client reads on from the inner service, with nothing between the two. The others get the response once its body is
+//! complete; on the same replica they may [follow it while it runs](SingleflightLayer::stream_followers).
+//!
+//! What the client that led is told of the response, in its [`Outcome`] and in `Cache-Status`, is what is known at that
+//! time: at the head, if the body takes its time. Whether it is stored in the end is known only then.
 //!
 //! A shared copy lacks the fields of one connection (`Connection` and what it names, `Proxy-*`, ...) and of one request
 //! (`X-Request-Id`, `Traceparent`, `Server-Timing`, ...). A stored one tells its `Age`. Trailers are shared as trailers.
@@ -174,12 +181,14 @@ mod outcome;
 mod overload;
 mod policy;
 mod record;
+mod recording;
 mod request;
 #[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
 mod revalidate;
 mod rules;
 mod service;
 mod share;
+mod tape;
 mod variants;
 
 pub use self::{

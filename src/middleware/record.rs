@@ -60,16 +60,9 @@ impl Stored {
         body: Bytes,
         trailers: Option<HeaderMap>,
     ) -> Self {
-        let shared = |fields: &HeaderMap| {
-            let kept = |name: &HeaderName| *name != AGE && !plan.stripped.contains(name);
-            let lines = fields.iter().filter(|(name, _)| kept(name) && !of_one_exchange(name, fields));
-            // Copied rather than removed from a copy: removal changes the order of what stays.
-            let mut copy = HeaderMap::with_capacity(fields.keys_len());
-            copy.extend(lines.map(|(name, line)| (name.clone(), line.clone())));
-            copy
-        };
-        let (headers, trailers) = (shared(&head.headers), trailers.as_ref().map(shared));
-        let (targets, plan) = (targets.to_vec(), Plan { stripped: Vec::new(), ..plan });
+        let headers = plan.for_everybody(&head.headers);
+        let trailers = trailers.map(|fields| plan.for_everybody(&fields));
+        let targets = targets.to_vec();
         Self { head: Arc::new(Head { status: head.status, plan, targets, selection, headers, trailers }), body }
     }
 
@@ -97,6 +90,16 @@ impl Stored {
         Self { head: Arc::new(Head { plan, ..Head::clone(&self.head) }), body: self.body.clone() }
     }
 
+    /// The same head, and this body.
+    pub(super) fn with_body(mut self, body: Bytes, trailers: Option<HeaderMap>) -> Self {
+        self.body = body;
+        if let Some(trailers) = trailers {
+            let head = Arc::make_mut(&mut self.head);
+            head.trailers = Some(head.plan.for_everybody(&trailers));
+        }
+        self
+    }
+
     /// What selected it, if it varies.
     pub(super) fn selection(&self) -> Option<&Selection> {
         self.head.selection.as_ref()
@@ -113,6 +116,17 @@ impl Stored {
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         response
+    }
+}
+
+impl Plan {
+    /// These fields without what speaks of one connection, one request or one user, or is said by the plan.
+    pub(super) fn for_everybody(&self, fields: &HeaderMap) -> HeaderMap {
+        let kept = |name: &HeaderName| *name != AGE && !self.stripped.contains(name) && !of_one_exchange(name, fields);
+        // Copied rather than removed from a copy: removal changes the order of what stays.
+        let mut copy = HeaderMap::with_capacity(fields.keys_len());
+        copy.extend(fields.iter().filter(|(name, _)| kept(name)).map(|(name, line)| (name.clone(), line.clone())));
+        copy
     }
 }
 

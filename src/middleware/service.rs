@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::Body;
-use tower::Service;
+use tower::{BoxError, Service};
 
 use super::{
     asked::Asked,
@@ -66,7 +66,7 @@ where
     S::Error: Send + 'static,
     B: Body + Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Send + 'static,
+    R::Error: Into<BoxError> + Send + 'static,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;

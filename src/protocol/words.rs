@@ -38,6 +38,11 @@ pub enum Input {
     },
     /// The store answered a begin.
     Begun(Attempt, Reply),
+    /// The work goes on, and has told its caller what he came for.
+    Announced {
+        /// Whether the others may have what it has so far.
+        open: bool,
+    },
     /// The work ended.
     Worked(Outcome),
     /// The store answered a renewal, or nobody knows.
@@ -185,6 +190,10 @@ pub enum Verdict {
     Value(Origin),
     /// Here is the stale result.
     Stale,
+    /// Your own work runs, without a lease if for a reason, and has told you what you came for.
+    Runs(Option<Alone>),
+    /// Here is what the work has so far.
+    Announced,
     /// Your own work ran and was not shared.
     Ran,
     /// Run your work yourself.

@@ -15,7 +15,8 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http_body_util::BodyExt;
+use bytes::Bytes;
+use http_body_util::{BodyExt, channel::Channel};
 use tokio::{task::JoinHandle, time::sleep};
 use tower::{ServiceExt, service_fn};
 use tower_singleflight::{Outcome, SingleflightLayer};
@@ -98,4 +99,45 @@ pub(crate) fn joined(response: &Response) -> bool {
 
 pub(crate) fn led(responses: &[Response]) -> usize {
     responses.iter().filter(|response| outcome(response) == Outcome::Led).count()
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Then {
+    Ends,
+    BreaksOff,
+    Hangs,
+}
+
+/// A body whose pieces come a second apart, the first of them at once. Nobody has taken more than one of them in advance.
+pub(crate) fn slow(pieces: &[&'static str], then: Then) -> Body {
+    let pieces = pieces.to_vec();
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    tokio::spawn(async move {
+        for piece in pieces {
+            if sender.send_data(Bytes::from_static(piece.as_bytes())).await.is_err() {
+                return;
+            }
+            sleep(secs(1)).await;
+        }
+        match then {
+            Then::Ends => {}
+            Then::BreaksOff => sender.abort(std::io::Error::other("gone")),
+            Then::Hangs => sleep(secs(3600)).await,
+        }
+    });
+    Body::new(body)
+}
+
+pub(crate) async fn piece(response: &mut Response) -> String {
+    let frame = response.body_mut().frame().await.unwrap().unwrap();
+    String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+}
+
+pub(crate) async fn error(response: Response) -> String {
+    response.into_body().collect().await.unwrap_err().to_string()
+}
+
+pub(crate) fn quarter() -> Duration {
+    secs(1) / 4
 }

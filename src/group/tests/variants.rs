@@ -27,7 +27,7 @@ impl Fleet {
                 Done::Failed(None)
             })
         });
-        tokio::spawn(async move { engine.fly(key, work, &Options::default()).await });
+        tokio::spawn(async move { engine.fly(key, work, &Options::default()).await.0 });
         settle().await;
     }
 

@@ -3,8 +3,8 @@
 use core::time::Duration;
 
 use super::{
-    Alone, Attempt, Caller, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal, Renewed,
-    Settle, TAKE_OVERS, Verdict,
+    Alone, Announced, Attempt, Caller, Fence, Flight, Instant, Lease, Origin, Outcome, Output, Phase, Reason, Renewal,
+    Renewed, Settle, TAKE_OVERS, Verdict,
 };
 
 impl Flight {
@@ -25,7 +25,7 @@ impl Flight {
             return self.rest();
         };
         self.spent = Duration::ZERO;
-        self.phase = Phase::Leading { lease, runner, stale_until: None, detached: None };
+        self.phase = Phase::Leading { lease, runner, stale_until: None, detached: None, announced: None };
         self.outputs.push_back(Output::Work { caller: runner });
     }
 
@@ -34,6 +34,20 @@ impl Flight {
         let strict = self.callers.iter().filter(|(_, seat)| seat.strict).map(|(caller, _)| *caller).collect();
         self.answer(strict, Verdict::Refused(why));
         self.lead(Err(why));
+    }
+
+    /// The work has told its caller what it came for; what it has so far may be for everybody. Whoever is told goes on
+    /// counting until he leaves, and is never asked for his own work.
+    pub(super) fn announced(&mut self, open: bool) {
+        let Phase::Leading { lease, runner, announced, .. } = &mut self.phase else { return };
+        // He may have left meanwhile, or been given a stale value.
+        let own = self.callers.contains_key(runner).then_some(*runner);
+        let others = self.callers.iter().filter(|(other, seat)| open && *other != runner && !seat.strict);
+        let others: Vec<_> = others.map(|(other, _)| *other).collect();
+        *announced = Some(Announced { open, audience: own.iter().chain(&others).copied().collect() });
+        let alone = lease.err();
+        self.answer(own.into_iter().collect(), Verdict::Runs(alone));
+        self.answer(others, Verdict::Announced);
     }
 
     pub(super) fn worked(&mut self, now: Instant, outcome: Outcome) {

@@ -18,7 +18,7 @@ mod settle;
 mod tests;
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use super::words::{Alone, Attempt, Caller, Input, Notice, Origin, Outcome, Output, Reply, Rules, Verdict};
 use super::{
@@ -79,12 +79,22 @@ enum Phase {
         runner: Caller,
         stale_until: Option<Instant>,
         detached: Option<Instant>,
+        announced: Option<Announced>,
     },
     Following {
         fence: Fence,
         until: Instant,
     },
     Settling(Settling),
+}
+
+/// What the work has told before its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Announced {
+    /// Whether to everybody.
+    open: bool,
+    /// Who has been told, and has not left: the work goes on for them, though they wait for no answer.
+    audience: BTreeSet<Caller>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,6 +194,21 @@ impl Flight {
         matches!(self.phase, Phase::Leading { detached: Some(_), .. })
     }
 
+    /// Whose work runs.
+    pub fn runner(&self) -> Option<Caller> {
+        if let Phase::Leading { runner, .. } = self.phase { Some(runner) } else { None }
+    }
+
+    /// Whether the work has told this caller what it came for, and goes on for it.
+    pub fn is_audience(&self, caller: Caller) -> bool {
+        matches!(&self.phase, Phase::Leading { announced: Some(told), .. } if told.audience.contains(&caller))
+    }
+
+    /// Whether the work has told what it has so far to everybody.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.phase, Phase::Leading { announced: Some(Announced { open: true, .. }), .. })
+    }
+
     /// Whether work runs without a lease.
     pub fn is_uncoordinated(&self) -> bool {
         matches!(self.phase, Phase::Leading { lease: Err(_), .. })
@@ -203,6 +228,7 @@ impl Flight {
             Input::Join { caller, strict } => self.join(now, caller, strict),
             Input::Leave { caller } => self.leave(now, caller),
             Input::Begun(attempt, reply) => self.begun(now, attempt, reply),
+            Input::Announced { open } => self.announced(open),
             Input::Worked(outcome) => self.worked(now, outcome),
             Input::Renewed(attempt, renewed) => self.renewed(now, attempt, renewed),
             Input::Completed(attempt, completed) => self.completed(now, attempt, completed),
@@ -253,6 +279,11 @@ impl Flight {
                 let why = *why;
                 return self.answer(vec![caller], Verdict::Refused(why));
             }
+            Phase::Leading { announced: Some(told), detached, .. } if told.open && !strict => {
+                *detached = None;
+                told.audience.insert(caller);
+                return self.answer(vec![caller], Verdict::Announced);
+            }
             Phase::Leading { detached, .. } => *detached = None,
             Phase::Settling(settling) => {
                 settling.patience.get_or_insert(now.after(self.rules.budget));
@@ -267,8 +298,12 @@ impl Flight {
 
     fn leave(&mut self, now: Instant, caller: Caller) {
         self.callers.remove(&caller);
-        if let Phase::Settling(settling) = &mut self.phase {
-            settling.landing.retain(|landing| *landing != caller);
+        match &mut self.phase {
+            Phase::Settling(settling) => settling.landing.retain(|landing| *landing != caller),
+            Phase::Leading { announced: Some(told), .. } => {
+                told.audience.remove(&caller);
+            }
+            _ => {}
         }
         let unstarted = self.outputs.iter().position(|output| *output == Output::Work { caller });
         if let (Some(unstarted), &Phase::Leading { lease, stale_until: stale, .. }) = (unstarted, &self.phase) {
@@ -292,6 +327,7 @@ impl Flight {
                 self.rest();
             }
             Phase::Following { .. } => self.rest(),
+            Phase::Leading { announced: Some(told), .. } if !told.audience.is_empty() => {}
             Phase::Leading { detached, .. } => {
                 detached.get_or_insert(now.after(self.rules.detached));
             }

@@ -35,6 +35,7 @@ fn input(words: &[&str]) -> Input {
         "scatter" => begun(Reply::Scatter),
         "poisoned" => begun(Reply::Poisoned),
         "failed" => begun(Reply::Failed { may_have_run: has("maybe") }),
+        "announced" => Input::Announced { open: has("open") },
         "value" => Input::Worked(Outcome::Value),
         "passing" => Input::Worked(Outcome::Passing),
         "failure" => Input::Worked(Outcome::Failed { shareable: true }),
@@ -166,6 +167,27 @@ fn transitions() {
         ("join 1, lead 1 stale 4",                             "declined",        "abort 1 Abandon"),
         ("join 1, join 2, lead 1",                             "declined",        "[1] Ran; abort 1 Abandon"),
         ("join 1, join 2, lead 1, declined",                   "aborted 1",       "begin 2"),
+        // Work that has told before its end what it has so far.
+        ("join 1, join 2, lead 1",                              "announced",       "[1] Runs(None)"),
+        ("join 1, join 2, join 3 strict, lead 1",               "announced open",  "[1] Runs(None); [2] Announced"),
+        ("join 1, wait 1000",                                   "announced",       "[1] Runs(Some(Unavailable))"),
+        ("join 1",                                              "announced open",  ""),
+        ("join 1, lead 1 stale 4",                              "announced open",  ""), // It has its answer.
+        ("join 1, lead 1 stale 4, announced open",              "join 2",          "[2] Stale"),
+        ("join 1, lead 1, announced",                           "join 2",          ""),
+        ("join 1, lead 1, announced open",                      "join 2",          "[2] Announced"),
+        ("join 1, lead 1, announced open",                      "join 2 strict",   ""),
+        ("join 1, lead 1, leave 1, announced open",             "join 2",          "[2] Announced"),
+        ("join 1, join 2, lead 1, announced",                   "value",           "[2] Value(Computed(1)); complete 1"),
+        ("join 1, join 2, lead 1, announced",                   "error",           "abort 1 Retry"),
+        ("join 1, lead 1, announced open, join 2",              "error",           "abort 1 Retry"), // Nobody is asked for his work.
+        ("join 1, lead 1, announced open, join 2, error",       "aborted 1",       ""),
+        ("join 1, lead 1, announced",                           "evict",           ""),
+        ("join 1, lead 1, announced, leave 1",                  "evict",           "cancel; abort 1 Abandon"),
+        ("join 1, lead 1, announced open, join 2, leave 1",     "evict",           ""),
+        ("join 1, lead 1, announced open, leave 1, join 2",     "evict",           ""),
+        ("join 1, lead 1, announced open, join 2, leave 1, leave 2", "evict",           "cancel; abort 1 Abandon"),
+        ("join 1, join 2, lead 1, announced, error, aborted 1, lead 2, leave 2", "evict",           "cancel; abort 2 Abandon"), // Its own audience alone counts.
         // Leading without a lease.
         ("join 1, wait 1000, join 2",                          "value",           "[1] Value(Alone(Unavailable)); [2] Value(Computed(1))"),
         ("join 1, join 2, poisoned 1",                         "value",           "[1] Value(Alone(Poisoned)); [2] Value(Computed(1))"),

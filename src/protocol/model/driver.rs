@@ -315,6 +315,7 @@ impl Driver<'_> {
                 self.trail.saw(Event::Stale);
                 found.map(|found| found.value)
             }
+            Verdict::Runs(_) | Verdict::Announced => return Err(Broken::new("value", "nothing was announced")),
             Verdict::Ran => return Broken::unless(ran == Some(caller), "I7", "told of work that was another's"),
             Verdict::Alone(why) => {
                 Broken::unless(!strict, "strict", "a strict caller is to run by itself")?;
