@@ -48,7 +48,7 @@ fn sharing(layer: SingleflightLayer, flags: &Flags) -> SingleflightLayer {
         flags::Policy::Origin => Policy::Origin,
         flags::Policy::Route => Policy::Route,
     };
-    layer.policy(policy).result_ttl(flags.ttl_ms).cache_status(NAME)
+    layer.policy(policy).result_ttl(flags.ttl_ms).stream_followers(flags.stream_followers).cache_status(NAME)
 }
 
 /// Ends on Ctrl-C, or when the process is told to terminate.
