@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::AGE};
+use http::{HeaderMap, HeaderValue, Request, Response, header::AGE};
 use http_body::Body;
 use tokio::{sync::oneshot, time::Instant};
 use tower::{BoxError, Service, ServiceExt};
@@ -15,14 +15,14 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     asked::Asked,
     body::{ResponseBody, Whose},
-    directed::{Found, ROUNDS, directives, look, validate},
+    directed::{ROUNDS, validate},
+    door::{Door, door},
     future::signed,
     layer::Settings,
     lead::{Leader, Own},
     outcome::{Outcome, Why},
     record::Stored,
     recording::Running,
-    rules::cache_control::RequestDirectives,
     tape::Reader,
 };
 use crate::{
@@ -51,54 +51,24 @@ where
     R::Error: Into<BoxError> + Send + 'static,
 {
     let start = Instant::now();
-    let mut waiting = (inner, request);
     let sign = |response, outcome, fresh| signed(response, outcome, fresh, settings.cache_status.as_ref());
     let own = |own: Result<Own<R>, S::Error>, led| {
         own.map(|own| asked.confirm(sign(own.response, own.outcome.unwrap_or(led), own.fresh), SystemTime::now()))
     };
-    let directives = directives(&settings, waiting.1.headers());
-    if asked.looks_first() {
-        if let Found::Stored(stored, source) = look(&settings, &base, waiting.1.headers(), &directives).await
-            && let Some(response) = asked.of_stored(settings.answer(stored, source), SystemTime::now())
-        {
-            return Ok(response);
+    let mut waiting = (inner, request);
+    let (base, mut why) = match door(&settings, base, &asked, waiting.1.method(), waiting.1.headers()).await {
+        Door::Answered(response) => return Ok(response),
+        Door::Validates(key, previous) => {
+            let answer = validate(&settings, key, previous, waiting.0, waiting.1).await;
+            return own(answer, Outcome::Bypassed(Why::Directive));
         }
-        if asked.only_if_cached() {
-            let mut response = Response::new(ResponseBody::default());
-            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-            // A response of the layer's own is no subject of `Cache-Status` (RFC 9211 §2).
-            return Ok(signed(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO, None));
-        }
-    }
-    // A response to HEAD goes with what is known of its target, and never satisfies a GET.
-    let is_head = *waiting.1.method() == Method::HEAD;
-    let base = if is_head { base.variant("HEAD") } else { base };
-    if directives != RequestDirectives::default() && !asked.has_range() {
-        match look(&settings, &base, waiting.1.headers(), &directives).await {
-            Found::Stored(stored, source) => {
-                return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
-            }
-            Found::Validated(key, previous) => {
-                let (inner, request) = waiting;
-                let answer = validate(&settings, key, previous, inner, request).await;
-                return own(answer, Outcome::Bypassed(Why::Directive));
-            }
-            Found::Nowhere => {}
-        }
-    }
-    let mut why = if asked.has_range() { Why::Range } else { Why::Variants };
-    let mut rounds = if asked.has_range() { 0 } else { ROUNDS };
-    // What is stored needs no room.
-    if rounds > 0 && settings.is_crowded() {
-        if let Found::Stored(stored, source) = look(&settings, &base, waiting.1.headers(), &directives).await {
-            return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
-        }
-        (why, rounds) = (Why::Overloaded, 0);
-    }
+        Door::Closed(why) => (None, why),
+        Door::Open(base) => (Some(base), Why::Variants),
+    };
     // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
-    for _ in 0..rounds {
+    for base in base.iter().cycle().take(ROUNDS) {
         let (now, life) = (Instant::now(), settings.variant_life());
-        let Some(key) = settings.variants.locate(&base, waiting.1.headers(), now, life) else { break };
+        let Some(key) = settings.variants.locate(base, waiting.1.headers(), now, life) else { break };
         let call = Arc::new(Call::new(waiting.0, waiting.1));
         let (tell, mut told) = oneshot::channel::<Result<Own<R>, S::Error>>();
         let work: Work<Stored> = {
@@ -123,7 +93,7 @@ where
         match answer {
             Answer::Value(stored, source) => {
                 if let Some(selection) = stored.selection() {
-                    settings.variants.learn(&base, &key, selection);
+                    settings.variants.learn(base, &key, selection);
                 }
                 if let (Source::Led | Source::Alone(_), Ok(response)) = (source, told.try_recv()) {
                     return own(response, source.into());
@@ -141,7 +111,7 @@ where
             Answer::Announced(running) => {
                 let running = running.downcast::<Running>().expect("the work of a request announces nothing else");
                 if let Some(selection) = running.head.selection() {
-                    settings.variants.learn(&base, &key, selection);
+                    settings.variants.learn(base, &key, selection);
                 }
                 if call.headers(|headers| running.head.serves(headers)) == Some(true) {
                     let head = running.head.clone();
@@ -151,7 +121,10 @@ where
                 }
                 waiting = call.reclaim().expect("a caller whose work has not begun still has its request");
             }
-            Answer::Ran => return own(told.await.expect("work that ran has told its caller"), Outcome::Led),
+            Answer::Ran => match told.await {
+                Ok(answer) => return own(answer, Outcome::Led),
+                Err(_) => waiting = call.reclaim().expect("work that says nothing to its caller has declined"),
+            },
             Answer::Panicked(panic) => resume_unwind(panic),
             Answer::Alone(_, alone) | Answer::Refused(alone) => {
                 why = alone.into();

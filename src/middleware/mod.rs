@@ -159,6 +159,8 @@ mod cache_status;
 mod collect;
 #[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
 mod directed;
+#[expect(clippy::disallowed_methods, reason = "conditions are held against a clock")]
+mod door;
 mod fields;
 #[expect(clippy::disallowed_methods, reason = "conditions are held against a clock, and waits measured")]
 mod flight;

@@ -1,0 +1,73 @@
+//! What becomes of a request before it flies: the store may have what it asks for, and some never take off.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::Body;
+
+use super::{
+    asked::Asked,
+    body::ResponseBody,
+    directed::{Found, directives, look},
+    future::signed,
+    layer::Settings,
+    outcome::{Outcome, Why},
+    record::Stored,
+    rules::cache_control::RequestDirectives,
+};
+use crate::{group::Copy, key::Key};
+
+pub(super) enum Door<R: Body> {
+    /// Here is the response.
+    Answered(Response<ResponseBody<R>>),
+    /// The request wants the word of the inner service; what is kept may be confirmed.
+    Validates(Key, Option<Copy<Stored>>),
+    /// It goes by itself.
+    Closed(Why),
+    /// It flies under this key, or a variant of it.
+    Open(Key),
+}
+
+/// Looks at a request whose key covers all but the method and what responses vary on. Most requests are let in without a
+/// question to the store.
+pub(super) async fn door<R: Body<Data = Bytes>>(
+    settings: &Settings,
+    base: Key,
+    asked: &Asked,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Door<R> {
+    let directives = directives(settings, headers);
+    if asked.looks_first() {
+        if let Found::Stored(stored, source) = look(settings, &base, headers, &directives).await
+            && let Some(response) = asked.of_stored(settings.answer(stored, source), SystemTime::now())
+        {
+            return Door::Answered(response);
+        }
+        if asked.only_if_cached() {
+            let mut response = Response::new(ResponseBody::default());
+            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+            // A response of the layer's own is no subject of `Cache-Status` (RFC 9211 §2).
+            return Door::Answered(signed(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO, None));
+        }
+        if asked.has_range() {
+            return Door::Closed(Why::Range);
+        }
+    }
+    // A response to HEAD goes with what is known of its target, and never satisfies a GET.
+    let base = if *method == Method::HEAD { base.variant("HEAD") } else { base };
+    let (crowded, directed) = (settings.is_crowded(), directives != RequestDirectives::default());
+    if crowded || directed {
+        match look(settings, &base, headers, &directives).await {
+            // What is stored needs no room.
+            Found::Stored(stored, source) => {
+                return Door::Answered(asked.confirm(settings.answer(stored, source), SystemTime::now()));
+            }
+            _ if crowded => return Door::Closed(Why::Overloaded),
+            Found::Validated(key, previous) => return Door::Validates(key, previous),
+            Found::Nowhere => {}
+        }
+    }
+    Door::Open(base)
+}
