@@ -6,8 +6,8 @@
 //! Replicas meet in a [backend](backend::Backend): [`Redis`](backend::Redis), or [`Memory`](backend::Memory) within one
 //! process.
 //!
-//! It is neither a general HTTP cache nor a lock: nothing is kept unless you ask for it, and on a failover of the store
-//! work can run twice.
+//! It is neither a cache for everything nor a lock: nothing is kept unless you or the origin ask for it, and on a failover of
+//! the store work can run twice.
 //!
 //! # A layer
 //!
