@@ -5,12 +5,14 @@ mod group;
 #[path = "../common/histories.rs"]
 mod histories;
 mod http_asked;
+mod http_counts;
 mod http_flight;
 mod http_guards;
 mod http_identity;
 mod http_invalidate;
 mod http_revalidate;
 mod http_support;
+mod http_survive;
 mod http_tower;
 mod http_vary;
 mod http_wire;
