@@ -172,8 +172,19 @@ async fn a_record_that_is_no_response_is_a_miss_and_repaired() {
     landed(&server, &path_key("/good")).await;
     let record: Vec<u8> = server.run(&["GET", &stored]).await;
     let good = &record[48 + path_key("/good").canonical().len()..];
-    let payloads: [&[u8]; 6] =
-        [b"", b"garbage", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", &[0; 1000], &good[..3], &good[..good.len() / 2]];
+    let [mut version, mut length] = [good.to_vec(), good.to_vec()];
+    version[0] += 1;
+    length[1..5].fill(0xff);
+    let payloads: [&[u8]; 8] = [
+        b"",
+        b"garbage",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        &[0; 1000],
+        &good[..3],
+        &good[..good.len() / 2],
+        &version,
+        &length,
+    ];
     for (number, payload) in payloads.iter().enumerate() {
         for (name, times) in [("fresh", FRESH), ("stale", STALE)] {
             let path = format!("/{name}/{number}");
@@ -187,6 +198,66 @@ async fn a_record_that_is_no_response_is_a_miss_and_repaired() {
             );
         }
     }
+    // A good response, of another target.
+    for (name, times) in [("fresh", FRESH), ("stale", STALE)] {
+        let path = format!("/{name}/other");
+        plant(&server, &path_key(&path), forge::record(&path_key("/good"), 7, times, good)).await;
+        assert_eq!(get(&apps[0], &path).await, (Outcome::Led, path.clone()));
+        landed(&server, &path_key(&path)).await;
+        assert_eq!(get(&apps[1], &path).await.1, path);
+    }
+}
+
+/// Whoever waits for a response of another replica looks at what comes, and goes on waiting.
+///
+/// Fails if the key that a record holds is not compared, or if what does not decode counts as an answer.
+#[tokio::test]
+async fn a_message_that_is_no_response_is_not_an_answer() {
+    let server = Server::start();
+    let job = Job::held();
+    let (mut apps, mut held) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let redis = Redis::connect(&server.url(), APP).await.unwrap();
+        let layer = SingleflightLayer::new(redis).result_ttl(LONG).wait_timeout(LONG);
+        let layer = layer.key(key_fn(|head| Some(path_key(head.uri.path()))));
+        apps.push(echo(layer.clone()));
+        let job = job.clone();
+        let work = service_fn(move |_: Request| {
+            let work = job.clone().run();
+            async { work.await.map(IntoResponse::into_response) }
+        });
+        held.push(Router::new().fallback_service(work).layer(layer));
+    }
+    get(&apps[0], "/good").await;
+    landed(&server, &path_key("/good")).await;
+    let record: Vec<u8> = server.run(&["GET", &forge::name(APP, &path_key("/good"), "r")]).await;
+    let good = &record[48 + path_key("/good").canonical().len()..];
+
+    let key = path_key("/key");
+    let ask = |app: &Router| {
+        let app = app.clone();
+        tokio::spawn(async move { get(&app, "/key").await })
+    };
+    let leader = ask(&held[0]);
+    job.started(1).await;
+    let followers: Vec<_> = (0..5).map(|_| ask(&held[1])).collect();
+    parked(&server, &key, 1).await;
+    let fence: u64 = server.run(&["HGET", &forge::name(APP, &key, "s"), "f"]).await;
+    let mut version = good.to_vec();
+    version[0] += 1;
+    for payload in [&b"garbage"[..], &good[..good.len() - 1], &version] {
+        let lie = forge::record(&key, fence, FRESH, payload);
+        server.publish_to_all(APP, &forge::message(1, key.digest(), fence, &lie)).await;
+    }
+    let foreign = forge::record(&path_key("/good"), fence, FRESH, good);
+    server.publish_to_all(APP, &forge::message(1, key.digest(), fence, &foreign)).await;
+    job.release();
+    assert_eq!(leader.await.unwrap(), (Outcome::Led, "run 1".to_owned()));
+    for (outcome, body) in answers(followers).await {
+        let shared = matches!(outcome, Outcome::Joined { .. } | Outcome::Hit { .. });
+        assert!(shared && body == "run 1", "{outcome:?} {body}");
+    }
+    assert_eq!(job.runs(), 1);
 }
 
 /// Targets that look alike, and such that could break a name: each has its own response, here and elsewhere.
