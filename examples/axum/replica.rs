@@ -9,7 +9,7 @@ use std::{
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{StatusCode, header::CACHE_CONTROL},
     response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
@@ -42,12 +42,13 @@ pub struct Wishes {
     mode: Option<Mode>,
 }
 
-/// To see what becomes of the others when the work fails.
+/// To see what becomes of the others when the work fails, or what comes of it is for one client alone.
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Mode {
     Fail,
     Panic,
+    Private,
 }
 
 #[derive(Serialize)]
@@ -69,6 +70,7 @@ pub async fn report(
     match wishes.mode {
         None => body.into_response(),
         Some(Mode::Fail) => (StatusCode::INTERNAL_SERVER_ERROR, body).into_response(),
+        Some(Mode::Private) => ([(CACHE_CONTROL, "private")], body).into_response(),
         Some(Mode::Panic) => panic!("asked for by `mode=panic`"),
     }
 }

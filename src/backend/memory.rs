@@ -205,9 +205,11 @@ impl Store {
         }
     }
 
-    /// What was stored or begun before the primary went goes with it.
+    /// What was stored or begun before the primary went goes with it. In the order of their keys: who is told first, and
+    /// hence whatever a simulation makes of a seed, is the same in every run.
     fn invalidate_variants(&mut self, primary: &Key) {
-        let variants = self.families.get(primary).cloned().unwrap_or_default();
+        let mut variants: Vec<_> = self.families.get(primary).into_iter().flatten().cloned().collect();
+        variants.sort_unstable_by(|one, other| one.canonical().cmp(other.canonical()));
         variants.iter().for_each(|variant| self.invalidate(variant));
     }
 

@@ -106,7 +106,10 @@ impl<T> Table<T> {
         if key.is_variant() {
             return shard.get(key).cloned().into_iter().collect();
         }
-        shard.values().filter(|cell| cell.key.primary() == key).cloned().collect()
+        let mut family: Vec<_> = shard.values().filter(|cell| cell.key.primary() == key).cloned().collect();
+        // A map has no order, and flights are told one after the other: a seed of a simulation is to stand for one run.
+        family.sort_unstable_by(|one, other| one.key.canonical().cmp(other.key.canonical()));
+        family
     }
 
     /// Removes the cell if its flight is over; whether it was.

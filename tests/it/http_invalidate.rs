@@ -72,6 +72,7 @@ async fn another_target_is_left_alone() {
     assert_eq!(read(&there, URI).await, "call 1");
 }
 
+/// Fails if a change invalidates nothing.
 #[tokio::test(start_paused = true)]
 async fn a_read_in_the_air_neither_stores_nor_serves_those_who_come_after_a_change() {
     for (changed, reads) in [(0, 1), (0, 0), (1, 0)] {

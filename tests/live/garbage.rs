@@ -108,6 +108,8 @@ async fn a_record_of_another_key_is_a_miss() {
 }
 
 /// A message with a record that is no value, or with another key's: those who wait look, and go on waiting.
+///
+/// Fails if a record reaches those who wait for another key.
 #[tokio::test]
 async fn a_message_that_is_no_value_is_not_an_answer() {
     let server = Server::start();
@@ -122,6 +124,8 @@ async fn a_message_that_is_no_value_is_not_an_answer() {
     let garbage = forge::record(&key, fence, FRESH, b"garbage");
     let foreign = forge::record(&group_key("other"), fence, FRESH, b"\"foreign\"");
     for lie in [
+        garbage.clone(),
+        foreign.clone(),
         forge::message(1, key.digest(), fence, &garbage),
         forge::message(1, key.digest(), fence + 1, &garbage),
         forge::message(1, key.digest(), fence, &foreign),
@@ -157,6 +161,7 @@ async fn get(app: &Router, target: &str) -> (Outcome, String) {
     (outcome, String::from_utf8(body.into()).unwrap())
 }
 
+/// Fails if the key that a record holds is not compared, or the version of what it holds.
 #[tokio::test]
 async fn a_record_that_is_no_response_is_a_miss_and_repaired() {
     let server = Server::start();
@@ -172,8 +177,19 @@ async fn a_record_that_is_no_response_is_a_miss_and_repaired() {
     landed(&server, &path_key("/good")).await;
     let record: Vec<u8> = server.run(&["GET", &stored]).await;
     let good = &record[48 + path_key("/good").canonical().len()..];
-    let payloads: [&[u8]; 6] =
-        [b"", b"garbage", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", &[0; 1000], &good[..3], &good[..good.len() / 2]];
+    let [mut version, mut length] = [good.to_vec(), good.to_vec()];
+    version[0] += 1;
+    length[1..5].fill(0xff);
+    let payloads: [&[u8]; 8] = [
+        b"",
+        b"garbage",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        &[0; 1000],
+        &good[..3],
+        &good[..good.len() / 2],
+        &version,
+        &length,
+    ];
     for (number, payload) in payloads.iter().enumerate() {
         for (name, times) in [("fresh", FRESH), ("stale", STALE)] {
             let path = format!("/{name}/{number}");
@@ -186,6 +202,70 @@ async fn a_record_that_is_no_response_is_a_miss_and_repaired() {
                 "{outcome:?} {body}"
             );
         }
+    }
+    // A good response, of another target.
+    for (name, times) in [("fresh", FRESH), ("stale", STALE)] {
+        let path = format!("/{name}/other");
+        plant(&server, &path_key(&path), forge::record(&path_key("/good"), 7, times, good)).await;
+        assert_eq!(get(&apps[0], &path).await, (Outcome::Led, path.clone()));
+        landed(&server, &path_key(&path)).await;
+        assert_eq!(get(&apps[1], &path).await.1, path);
+    }
+}
+
+/// Whoever waits for a response of another replica looks at what comes, and goes on waiting.
+///
+/// Fails if a record reaches those who wait for another key, or if one of another version is read as if it were of this one.
+#[tokio::test]
+async fn a_message_that_is_no_response_is_not_an_answer() {
+    let server = Server::start();
+    let mut layers = Vec::new();
+    for _ in 0..2 {
+        let redis = Redis::connect(&server.url(), APP).await.unwrap();
+        let layer = SingleflightLayer::new(redis).result_ttl(LONG).wait_timeout(LONG);
+        layers.push(layer.key(key_fn(|head| Some(path_key(head.uri.path())))));
+    }
+    get(&echo(layers[0].clone()), "/good").await;
+    landed(&server, &path_key("/good")).await;
+    let record: Vec<u8> = server.run(&["GET", &forge::name(APP, &path_key("/good"), "r")]).await;
+    let good = &record[48 + path_key("/good").canonical().len()..];
+    let mut version = good.to_vec();
+    version[0] += 1;
+    let lies = [
+        ("/key", &b"garbage"[..]),
+        ("/key", &good[..good.len() - 1]),
+        ("/key", &version),
+        // Whole, and of another target.
+        ("/good", good),
+    ];
+    for (number, (of, payload)) in lies.into_iter().enumerate() {
+        // A flight for each: who has seen one lie looks into the store, and sees no other.
+        let (target, job) = (format!("/key/{number}"), Job::held());
+        let key = path_key(&target);
+        let ask = |layer: &SingleflightLayer| {
+            let (job, target) = (job.clone(), target.clone());
+            let work = service_fn(move |_: Request| {
+                let work = job.clone().run();
+                async { work.await.map(IntoResponse::into_response) }
+            });
+            let app = Router::new().fallback_service(work).layer(layer.clone());
+            tokio::spawn(async move { get(&app, &target).await })
+        };
+        let leader = ask(&layers[0]);
+        job.started(1).await;
+        let followers: Vec<_> = (0..5).map(|_| ask(&layers[1])).collect();
+        parked(&server, &key, 1).await;
+        let fence: u64 = server.run(&["HGET", &forge::name(APP, &key, "s"), "f"]).await;
+        let of = if of == "/key" { key.clone() } else { path_key(of) };
+        // A record that is small is a message as it stands.
+        server.publish_to_all(APP, &forge::record(&of, fence, FRESH, payload)).await;
+        job.release();
+        assert_eq!(leader.await.unwrap(), (Outcome::Led, "run 1".to_owned()));
+        for (outcome, body) in answers(followers).await {
+            let shared = matches!(outcome, Outcome::Joined { .. } | Outcome::Hit { .. });
+            assert!(shared && body == "run 1", "lie {number}: {outcome:?} {body}");
+        }
+        assert_eq!(job.runs(), 1);
     }
 }
 

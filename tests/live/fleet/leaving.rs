@@ -32,6 +32,7 @@ async fn a_client_that_leaves_at_a_quarter_of_the_work_takes_nothing_from_the_ot
         let replies = replies(following).await;
         // Its lease of five seconds has no part in this.
         let took = start.elapsed();
+        println!("the leader's client left at a quarter of {work:?}: the others were answered after {took:?}");
         assert!(took >= work && took < work + Duration::from_secs(2), "the work went on to its end: {took:?}");
         assert_eq!(count(&replies, "joined elsewhere"), 5);
         assert!(replies.iter().all(|reply| reply.report().replica == leader.name));

@@ -6,6 +6,7 @@ mod killed;
 mod leaving;
 mod outage;
 mod paused;
+mod scattering;
 mod slow;
 
 use std::{
