@@ -18,8 +18,8 @@ pub(crate) struct Start<T> {
 
 impl<T> Start<T> {
     /// Of work outside of a flight, with nobody to announce anything to.
-    pub(crate) fn alone(previous: Option<Copy<T>>) -> Self {
-        Self { previous, refreshes: false, announce: Box::new(|_| ()) }
+    pub(crate) fn alone() -> Self {
+        Self { previous: None, refreshes: false, announce: Box::new(|_| ()) }
     }
 }
 

@@ -300,7 +300,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
             Answer::Refused(why) => return Err(Error::Refused(why)),
             Answer::Ran => Alone::Unshareable,
             Answer::Runs(_) | Answer::Announced(_) => unreachable!("the work of a group announces nothing"),
-            Answer::Alone(work, why) => match work(Start::alone(None)).await {
+            Answer::Alone(work, why) => match work(Start::alone()).await {
                 Done::Value { value, .. } | Done::Passing(value) => {
                     return Ok(Flown { value, source: Source::Alone(why) });
                 }

@@ -13,16 +13,14 @@ use super::{
     future::signed,
     layer::Settings,
     outcome::{Outcome, Why},
-    record::Stored,
     rules::cache_control::RequestDirectives,
 };
-use crate::{group::Copy, key::Key};
+use crate::key::Key;
 
+#[expect(clippy::large_enum_variant, reason = "there is one per request, which is taken apart at once")]
 pub(super) enum Door<R: Body> {
     /// Here is the response.
     Answered(Response<ResponseBody<R>>),
-    /// The request wants the word of the inner service; what is kept may be confirmed.
-    Validates(Key, Option<Copy<Stored>>),
     /// It goes by itself.
     Closed(Why),
     /// It flies under this key, or a variant of it.
@@ -64,9 +62,9 @@ pub(super) async fn door<R: Body<Data = Bytes>>(
             Found::Stored(stored, source) => {
                 return Door::Answered(asked.confirm(settings.answer(stored, source), SystemTime::now()));
             }
-            _ if crowded => return Door::Closed(Why::Overloaded),
-            Found::Validated(key, previous) => return Door::Validates(key, previous),
-            Found::Nowhere => {}
+            Found::Refused => return Door::Closed(Why::Directive),
+            Found::Nothing if crowded => return Door::Closed(Why::Overloaded),
+            Found::Nothing => {}
         }
     }
     Door::Open(base)

@@ -15,7 +15,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     asked::Asked,
     body::{ResponseBody, Whose},
-    directed::{ROUNDS, validate},
+    directed::ROUNDS,
     door::{Door, door},
     future::signed,
     layer::Settings,
@@ -58,10 +58,6 @@ where
     let mut waiting = (inner, request);
     let (base, mut why) = match door(&settings, base, &asked, waiting.1.method(), waiting.1.headers()).await {
         Door::Answered(response) => return Ok(response),
-        Door::Validates(key, previous) => {
-            let answer = validate(&settings, key, previous, waiting.0, waiting.1).await;
-            return own(answer, Outcome::Bypassed(Why::Directive));
-        }
         Door::Closed(why) => (None, why),
         Door::Open(base) => (Some(base), Why::Variants),
     };

@@ -183,8 +183,11 @@ impl SingleflightLayer {
         self.terms(|terms| terms.targets = names.into_iter().map(name).collect())
     }
 
-    /// Whether requests decide as well what they get: `Cache-Control` with `no-cache`, `max-age`, `min-fresh`, `max-stale`
-    /// and `stale-if-error`, and `Pragma: no-cache` (RFC 9111 §5.2.1). Off by default.
+    /// Whether requests decide as well what they get: `Cache-Control` with `no-cache`, `max-age`, `min-fresh` and
+    /// `max-stale`, and `Pragma: no-cache` (RFC 9111 §5.2.1). Off by default.
+    ///
+    /// A request that takes nothing of what is stored goes to the inner service by itself, and what it gets is its own: only
+    /// a flight can tell whether the target was changed meanwhile, so nothing else stores.
     ///
     /// Turn it on where the layer stands before a client of one's own. On a server any client could force any number of
     /// executions with it. `no-store` and `only-if-cached` are honoured always.

@@ -60,7 +60,7 @@ where
 {
     let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
     let leader = Leader { settings: &settings, key: &key, method: request.method().clone(), headers: &headers };
-    leader.lead(Start::alone(None), inner, request, tell).await
+    leader.lead(Start::alone(), inner, request, tell).await
 }
 
 /// What the caller gets, and what everybody else does.
