@@ -12,7 +12,7 @@ use super::{
     table::{Seat, Table},
 };
 use crate::{
-    backend::{BackendError, ErrorKind, Found, Lifetimes, Record, Shared},
+    backend::{BackendError, ErrorKind, Found, Record, Shared},
     codec::Codec,
     key::Key,
     protocol::{
@@ -128,12 +128,6 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         self.backend.put(key, record).await?;
         self.outdate(key);
         Ok(())
-    }
-
-    /// Stores a value like [`put`](Self::put), for this long.
-    pub(crate) async fn keep(&self, key: &Key, value: &T, lifetimes: Lifetimes) -> Result<(), BackendError> {
-        let payload = self.encode(value)?;
-        self.put(key, Record { lifetimes, cost: Duration::ZERO, payload }).await
     }
 
     /// The value that the store keeps, whether it may be used or not.

@@ -50,7 +50,7 @@ pub(crate) use self::{
     tally::{Held, Tally},
 };
 use crate::{
-    backend::{Backend, BackendError, Lifetimes},
+    backend::{Backend, BackendError, Lifetimes, Record},
     codec::Codec,
     key::Key,
 };
@@ -339,7 +339,9 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
     pub async fn put(&self, key: impl AsRef<[u8]>, value: &T) -> Result<(), BackendError> {
         let key = self.key(key.as_ref());
         let Some((fresh, stale)) = self.config.kept(value) else { return self.engine.forget(&key).await };
-        self.engine.keep(&key, value, Lifetimes { fresh, stale, keep: Duration::ZERO }).await
+        let payload = self.engine.encode(value)?;
+        let lifetimes = Lifetimes { fresh, stale, keep: Duration::ZERO };
+        self.engine.put(&key, Record { lifetimes, cost: Duration::ZERO, payload }).await
     }
 
     /// The stored result for `key`, fresh or within its warm-up window, without running anything.
