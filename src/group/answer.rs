@@ -28,10 +28,13 @@ impl<T> Start<T> {
 pub(crate) struct Copy<T> {
     pub(crate) value: T,
     pub(crate) landed: Instant,
+    /// It was fresh for nobody from the start: it may be older than what has been invalidated since.
+    pub(crate) for_waiters: bool,
 }
 
 /// How work says, before it ends, that its caller has what it came for; and what it has so far, if everybody may have it.
-pub(crate) type Announce = Box<dyn FnOnce(Option<Announcement>) + Send>;
+/// Said again with nothing, it is for nobody more.
+pub(crate) type Announce = Box<dyn Fn(Option<Announcement>) + Send + Sync>;
 
 /// What work has so far. What that is, only those who fly know: the engine hands it on.
 pub(crate) type Announcement = Arc<dyn Any + Send + Sync>;

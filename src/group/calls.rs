@@ -57,7 +57,8 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
     pub(super) fn decode(codec: &dyn Codec<T>, found: &Found) -> Option<Copy<T>> {
         let value = codec.decode(found.payload.clone()).ok()?;
         let now = Instant::now();
-        Some(Copy { value, landed: now.checked_sub(found.age).unwrap_or(now) })
+        let landed = now.checked_sub(found.age).unwrap_or(now);
+        Some(Copy { value, landed, for_waiters: found.lifetimes.usable().is_zero() })
     }
 
     pub(super) fn copy(&self, found: &Found) -> Option<Copy<T>> {

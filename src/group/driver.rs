@@ -50,6 +50,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     previous: Option<Copy<T>>,
     /// It was served, and the work is to replace it.
     refreshes: bool,
+    /// The store has spoken since the last work ended.
+    begun: bool,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
     detached: Option<Held>,
@@ -127,6 +129,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             found: None,
             previous: None,
             refreshes: false,
+            begun: false,
             panic: None,
             detached: None,
             max_detached: options.max_detached,
@@ -176,6 +179,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                     Reply::Hit { .. } => self.found = copy,
                     _ => self.previous = copy,
                 }
+                self.begun = true;
                 self.refreshes = matches!(reply, Reply::Lead { stale: Some(_), .. });
                 self.handle(Input::Begun(attempt, reply));
             }
@@ -187,8 +191,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
 
     fn worked(&mut self, done: Result<Done<T>, JoinError>) {
         self.cost = self.started.elapsed();
-        // The next work may begin without asking the store, where this may be gone by now.
-        (self.previous, self.refreshes) = (None, false);
+        // The next work may begin without asking the store, where this may be gone by now. Whoever was given it in this
+        // instant has yet to be told.
+        self.begun = false;
         let (keep, nobody) = (self.keep, self.for_waiters());
         let outcome = match done {
             Ok(Done::Value { value, fresh, stale, keep: longer }) => {
@@ -287,12 +292,16 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         match action {
             Action::Tell(chairs, verdict) => chairs.into_iter().for_each(|chair| self.tell(chair, verdict)),
             Action::Announce(chairs, announced) => {
-                chairs.into_iter().for_each(|chair| drop(chair.tell.send(Answer::Announced(Arc::clone(&announced)))));
+                for chair in chairs {
+                    drop(chair.waits);
+                    let _ = chair.tell.send(Answer::Announced(Arc::clone(&announced)));
+                }
             }
             Action::Work(caller, work) => {
                 self.started = Instant::now();
                 let announce = self.cell.announce(caller);
-                let start = Start { previous: self.previous.clone(), refreshes: self.refreshes, announce };
+                let previous = self.previous.clone().filter(|_| self.begun);
+                let start = Start { refreshes: self.refreshes && previous.is_some(), previous, announce };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work(start)));
             }

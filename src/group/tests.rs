@@ -5,6 +5,7 @@ mod caps;
 mod hooked;
 mod leaving;
 mod limits;
+mod refreshed;
 mod riding;
 mod variants;
 

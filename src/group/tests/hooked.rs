@@ -26,13 +26,20 @@ pub(super) struct Hooked {
     pub(super) memory: Memory,
     pub(super) begin: Hook,
     pub(super) abort: Hook,
+    pub(super) renew: Hook,
     /// With this, every record is known to be fresh.
     pub(super) recall: Option<Hook>,
 }
 
 impl Hooked {
     pub(super) fn new(memory: Memory) -> Self {
-        Self { memory, begin: takes(Duration::ZERO), abort: takes(Duration::ZERO), recall: None }
+        Self {
+            memory,
+            begin: takes(Duration::ZERO),
+            abort: takes(Duration::ZERO),
+            renew: takes(Duration::ZERO),
+            recall: None,
+        }
     }
 }
 
@@ -55,6 +62,7 @@ impl Backend for Hooked {
     }
 
     async fn renew(&self, key: &Key, owner: Owner, lease: Duration) -> Result<Renewed, BackendError> {
+        (self.renew)().await?;
         self.memory.renew(key, owner, lease).await
     }
 

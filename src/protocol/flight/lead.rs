@@ -40,6 +40,10 @@ impl Flight {
     /// counting until he leaves, and is never asked for his own work.
     pub(super) fn announced(&mut self, open: bool) {
         let Phase::Leading { lease, runner, announced, .. } = &mut self.phase else { return };
+        if let Some(told) = announced {
+            told.open &= open;
+            return;
+        }
         // He may have left meanwhile, or been given a stale value.
         let own = self.callers.contains_key(runner).then_some(*runner);
         let others = self.callers.iter().filter(|(other, seat)| open && *other != runner && !seat.strict);

@@ -177,6 +177,8 @@ fn transitions() {
         ("join 1, lead 1, announced",                           "join 2",          ""),
         ("join 1, lead 1, announced open",                      "join 2",          "[2] Announced"),
         ("join 1, lead 1, announced open",                      "join 2 strict",   ""),
+        ("join 1, lead 1, announced open, announced",           "join 2",          ""),
+        ("join 1, lead 1, announced open, join 2, announced, leave 1", "evict",    ""), // Who was told goes on counting.
         ("join 1, lead 1, leave 1, announced open",             "join 2",          "[2] Announced"),
         ("join 1, join 2, lead 1, announced",                   "value",           "[2] Value(Computed(1)); complete 1"),
         ("join 1, join 2, lead 1, announced",                   "error",           "abort 1 Retry"),
