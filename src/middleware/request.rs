@@ -1,9 +1,13 @@
 //! Which requests may fly. Everything here looks at the request alone, before any key is made, and allocates nothing.
 
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, header::CACHE_CONTROL};
 use http_body::Body;
 
-use super::{fields::line_names, identity::Identity, outcome::Why};
+use super::{
+    fields::{line_names, names},
+    identity::Identity,
+    outcome::Why,
+};
 
 /// Why `request` must not share anything, if so.
 pub(super) fn bypass<B: Body>(request: &Request<B>, identity: &Identity) -> Option<Why> {
@@ -33,6 +37,12 @@ fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
         _ => return None,
     };
     refused.then_some(why)
+}
+
+/// Whether nobody may ask the inner service for it.
+pub(super) fn only_if_cached<B>(request: &Request<B>) -> bool {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    reads && names(request.headers(), CACHE_CONTROL, "only-if-cached")
 }
 
 fn has_content(body: &impl Body) -> bool {

@@ -10,14 +10,14 @@ use http_body::Body;
 use tower::{BoxError, Service};
 
 use super::{
-    asked::Asked,
+    asked::{Asked, not_stored},
     body::ResponseBody,
     flight::fly,
     future::ResponseFuture,
-    invalidate::{Target, change, is_unsafe, key_of_reads},
+    invalidate::{change, is_unsafe, key_of_reads},
     layer::{Settings, SingleflightLayer},
     outcome::Why,
-    request::bypass,
+    request::{bypass, only_if_cached},
 };
 use crate::{backend::Backend, key::Key};
 
@@ -81,25 +81,24 @@ where
         // A clone, since nobody made `self.inner` ready: the clone is made ready where it is called, if it is.
         let inner = self.inner.clone();
         if settings.invalidates && is_unsafe(request.method()) {
-            let (mut head, body) = request.into_parts();
-            let target = Target::of(settings, &mut head);
-            return ResponseFuture::flight(change(
-                Arc::clone(settings),
-                target,
-                inner,
-                Request::from_parts(head, body),
-            ));
+            let (head, body) = request.into_parts();
+            let target = head.clone();
+            let request = Request::from_parts(head, body);
+            return ResponseFuture::flight(change(Arc::clone(settings), target, inner, request));
         }
+        // What is to be answered only from what is stored never reaches the inner service.
+        let stays = only_if_cached(&request);
+        let alone = |inner, request, why| match stays {
+            true => ResponseFuture::flight(async { Ok(not_stored()) }),
+            false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
+        };
         if let Some(why) = bypass(&request, &settings.identity) {
-            return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
+            return alone(inner, request, why);
         }
         let (mut head, body) = request.into_parts();
         let key = match place(settings, &mut head) {
             Ok(key) => key,
-            Err(why) => {
-                let request = Request::from_parts(head, body);
-                return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
-            }
+            Err(why) => return alone(inner, Request::from_parts(head, body), why),
         };
         let asked = Asked::take(&mut head);
         ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
