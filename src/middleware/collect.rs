@@ -12,6 +12,7 @@ use super::{
     body::{ResponseBody, Rest, Whose},
     tape::{Reader, Tape, Whole},
 };
+use crate::group::Held;
 
 /// A body and what was read of it so far.
 ///
@@ -40,19 +41,15 @@ pub(super) enum End<E> {
 }
 
 impl<B: Body<Data = Bytes>> Collector<B> {
-    pub(super) fn new(body: B) -> Self {
-        let tape = Arc::new(Tape::new(body.size_hint()));
+    /// What it records counts as `room` until nobody can read it any more.
+    pub(super) fn new(body: B, room: Held) -> Self {
+        let tape = Arc::new(Tape::new(body.size_hint(), room));
         Self { body: Some(Box::pin(body)), tape, length: 0, rest: None }
     }
 
-    /// Reads until the body ends, is longer than `limit`, nothing comes of it for as long as `idle`, or `room` says that there
-    /// is none for so many bytes more. Cancel safe: what was read stays here.
-    pub(super) async fn read(
-        &mut self,
-        limit: u64,
-        idle: Duration,
-        mut room: impl FnMut(usize) -> bool,
-    ) -> End<B::Error> {
+    /// Reads until the body ends, is longer than `limit`, nothing comes of it for as long as `idle`, or more is recorded in
+    /// this process than `most`. Cancel safe: what was read stays here.
+    pub(super) async fn read(&mut self, limit: u64, idle: Duration, most: usize) -> End<B::Error> {
         let Some(body) = &mut self.body else { return End::Complete };
         while self.length <= limit {
             let frame = match timeout(idle, content(body)).await {
@@ -63,11 +60,13 @@ impl<B: Body<Data = Bytes>> Collector<B> {
             };
             match frame.into_data() {
                 Ok(chunk) => {
-                    let fits = room(chunk.len());
                     self.length += chunk.len() as u64;
-                    self.tape.push(chunk, body.size_hint());
-                    if !fits {
+                    if !self.tape.push(chunk, body.size_hint(), most) {
                         return End::NoRoom;
+                    }
+                    // Whoever reads along may take the last byte for the end, and go.
+                    if self.length <= limit && body.is_end_stream() {
+                        return End::Complete;
                     }
                 }
                 Err(frame) => frame.into_trailers().into_iter().for_each(|trailers| self.tape.push_trailers(trailers)),
@@ -149,7 +148,10 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-    use crate::middleware::{record::Stored, rules::freshness::Plan};
+    use crate::{
+        group::Tally,
+        middleware::{record::Stored, rules::freshness::Plan},
+    };
 
     /// Yields these frames, in the last place perhaps an error.
     #[derive(Clone)]
@@ -195,18 +197,44 @@ mod tests {
 
     #[tokio::test]
     async fn a_whole_body_is_one_piece_with_its_trailers() {
-        let mut collector = Collector::new(script(&["ab", "", "c"]));
-        assert_eq!(collector.read(3, IDLE, |_| true).await, End::Complete);
+        let mut collector = Collector::new(script(&["ab", "", "c"]), Arc::new(Tally::default()).hold());
+        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
         assert_eq!(collector.length(), 3);
         assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
     }
 
     /// Fails if they are recorded: the tape would have pieces without end.
+    /// A body that is over with its only piece, and never says so when asked for more.
+    struct Over(Option<Bytes>);
+
+    impl Body for Over {
+        type Data = Bytes;
+        type Error = &'static str;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
+            self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0.is_none()
+        }
+    }
+
+    /// Fails if the recording waits for more where nothing follows: its client may be gone by then.
+    #[tokio::test(start_paused = true)]
+    async fn the_last_piece_is_the_end() {
+        let mut collector = Collector::new(Over(Some(Bytes::from_static(b"abc"))), Arc::new(Tally::default()).hold());
+        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
+    }
+
     #[tokio::test]
     async fn frames_without_data_are_not_kept() {
-        let mut collector = Collector::new(script(&[""; 1000]));
+        let mut collector = Collector::new(script(&[""; 1000]), Arc::new(Tally::default()).hold());
         let mut body = collector.stream();
-        assert_eq!(collector.read(3, IDLE, |_| true).await, End::Complete);
+        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
         collector.whole();
         assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers());
     }
@@ -215,8 +243,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_comes_back_whole() {
         for limit in 0..6 {
-            let mut collector = Collector::new(script(&["ab", "c", "def"]));
-            assert_eq!(collector.read(limit, IDLE, |_| true).await, End::Over);
+            let mut collector = Collector::new(script(&["ab", "c", "def"]), Arc::new(Tally::default()).hold());
+            assert_eq!(collector.read(limit, IDLE, usize::MAX).await, End::Over);
             let body = collector.stream();
             drop(collector);
             assert_eq!(body.size_hint().exact(), Some(6), "{limit}");
@@ -229,35 +257,32 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_read_past_the_limit() {
-        let mut collector = Collector::new(script(&["ab", "c", "def"]));
-        assert_eq!(collector.read(2, IDLE, |_| true).await, End::Over);
+        let mut collector = Collector::new(script(&["ab", "c", "def"]), Arc::new(Tally::default()).hold());
+        assert_eq!(collector.read(2, IDLE, usize::MAX).await, End::Over);
         assert_eq!(collector.length(), 3);
     }
 
     /// Fails if the chunk for which there was no room is lost, or more is read than that.
     #[tokio::test]
     async fn a_body_without_room_comes_back_whole() {
-        let mut collector = Collector::new(script(&["ab", "c", "def"]));
-        let mut asked = Vec::new();
-        let room = |more| {
-            asked.push(more);
-            more > 1
-        };
-        assert_eq!(collector.read(9, IDLE, room).await, End::NoRoom);
-        assert_eq!((collector.length(), asked), (3, vec![2, 1]));
+        let tally = Arc::new(Tally::default());
+        let mut collector = Collector::new(script(&["ab", "c", "def"]), tally.hold());
+        assert_eq!(collector.read(9, IDLE, 2).await, End::NoRoom);
+        assert_eq!((collector.length(), tally.used()), (3, 2));
         let body = collector.stream();
         drop(collector);
         assert_eq!(body.collect().await.unwrap().to_bytes(), "abcdef");
+        assert_eq!(tally.used(), 0, "nobody can read it any more");
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_breaks_off_at_the_same_place() {
         let broken = Script([Ok(Step::Data("ab")), Err("gone")].into());
-        let mut collector = Collector::new(broken);
+        let mut collector = Collector::new(broken, Arc::new(Tally::default()).hold());
         let (head, ()) = http::Response::new(()).into_parts();
         let head = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None);
         let mut follows = ResponseBody::<Script>::recorded(Reader::new(collector.tape()), Whose::Everybodys(head));
-        let End::Broken(error) = collector.read(9, IDLE, |_| true).await else { panic!("it broke off") };
+        let End::Broken(error) = collector.read(9, IDLE, usize::MAX).await else { panic!("it broke off") };
         let mut body = collector.stream();
         collector.break_off(Some(error.into()));
         for (body, expected) in [(&mut body, "gone"), (&mut follows, "the response that this one follows broke off")] {
@@ -274,7 +299,7 @@ mod tests {
     /// Fails if a body that panicked is handed on, and polled once more.
     #[tokio::test]
     async fn a_body_that_panics_ends_in_an_error() {
-        let mut collector = Collector::new(script(&["ab"]));
+        let mut collector = Collector::new(script(&["ab"]), Arc::new(Tally::default()).hold());
         let mut body = collector.stream();
         let panicking = thread::spawn(move || {
             let _collector = collector;

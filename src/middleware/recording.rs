@@ -14,13 +14,10 @@ use super::{
     record::Stored,
     tape::{Tape, Whole},
 };
-use crate::group::Held;
 
 /// A body that is being recorded.
 pub(super) struct Recording<R: Body> {
     collector: Collector<R>,
-    /// What is recorded takes room as long as it is.
-    room: Held,
     max_recorded: usize,
     /// As declared.
     length: Option<u64>,
@@ -65,8 +62,7 @@ where
         return Begun::Ended(ResponseBody::untouched(body), Ok(None));
     }
     let mut recording = Recording {
-        collector: Collector::new(body),
-        room: settings.recorded.hold(),
+        collector: Collector::new(body, settings.recorded.hold()),
         max_recorded: settings.max_recorded,
         length,
         most: settings.max_body,
@@ -96,15 +92,18 @@ where
         self.collector.tape()
     }
 
-    /// Records the rest, whoever reads it, and however slowly.
-    pub(super) async fn finish(mut self) -> Read {
+    /// Records the rest, whoever reads it, and however slowly. If that is not all of it, `close` is called before any reader
+    /// hears of it: who comes back for another response must not find this one.
+    pub(super) async fn finish(mut self, close: impl FnOnce()) -> Read {
         let end = timeout(self.longest, self.read()).await.unwrap_or(End::Over);
+        if !matches!(end, End::Complete) || !self.is_as_declared() {
+            close();
+        }
         self.settle(end)
     }
 
     async fn read(&mut self) -> End<R::Error> {
-        let Self { collector, room, max_recorded, most, idle, .. } = self;
-        collector.read(*most, *idle, |more| room.grow(more, *max_recorded)).await
+        self.collector.read(self.most, self.idle, self.max_recorded).await
     }
 
     fn settle(self, end: End<R::Error>) -> Read {

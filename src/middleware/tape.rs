@@ -15,6 +15,7 @@ use http::HeaderMap;
 use http_body::SizeHint;
 
 use super::body::at_least;
+use crate::group::Held;
 
 /// A whole body, with its trailers.
 pub(super) type Whole = (Bytes, Option<HeaderMap>);
@@ -34,6 +35,8 @@ struct State {
     /// The readers that wait, by their numbers.
     waiting: BTreeMap<usize, Waker>,
     readers: usize,
+    /// What it holds, for as long as anybody can read it.
+    room: Held,
 }
 
 /// How a recording ended.
@@ -57,22 +60,25 @@ pub(super) enum Next {
 }
 
 impl Tape {
-    pub(super) fn new(rest: SizeHint) -> Self {
+    pub(super) fn new(rest: SizeHint, room: Held) -> Self {
         let (pieces, waiting) = (Vec::new(), BTreeMap::new());
-        Self(Mutex::new(State { pieces, trailers: None, rest, end: None, waiting, readers: 0 }))
+        Self(Mutex::new(State { pieces, trailers: None, rest, end: None, waiting, readers: 0, room }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records a piece that is not empty; `rest` is what is still to come.
-    pub(super) fn push(&self, piece: Bytes, rest: SizeHint) {
+    /// Records a piece that is not empty; `rest` is what is still to come. `false` if there was no room for it: it is
+    /// recorded even so, as it has been read.
+    pub(super) fn push(&self, piece: Bytes, rest: SizeHint, most: usize) -> bool {
         self.change(|state| {
+            let fits = state.room.grow(piece.len(), most);
             let end = state.length() + piece.len() as u64;
             state.pieces.push((end, piece));
             state.rest = rest;
-        });
+            fits
+        })
     }
 
     pub(super) fn push_trailers(&self, trailers: HeaderMap) {
@@ -210,6 +216,11 @@ mod tests {
     };
 
     use super::*;
+    use crate::group::Tally;
+
+    fn room() -> Held {
+        Arc::new(Tally::default()).hold()
+    }
 
     /// Counts how often it is woken.
     #[derive(Default)]
@@ -230,8 +241,10 @@ mod tests {
     }
 
     fn tape(pieces: &[&'static str]) -> Arc<Tape> {
-        let tape = Arc::new(Tape::new(SizeHint::new()));
-        pieces.iter().for_each(|piece| tape.push(Bytes::from_static(piece.as_bytes()), SizeHint::new()));
+        let tape = Arc::new(Tape::new(SizeHint::new(), room()));
+        for piece in pieces {
+            assert!(tape.push(Bytes::from_static(piece.as_bytes()), SizeHint::new(), usize::MAX));
+        }
         tape
     }
 
@@ -247,7 +260,7 @@ mod tests {
         assert_eq!(poll(&mut readers[0]), data("ab"));
         assert_eq!((poll(&mut readers[1]), poll(&mut readers[1])), (data("ab"), data("c")));
         assert_eq!(poll(&mut readers[1]), Poll::Pending);
-        tape.push(Bytes::from_static(b"def"), SizeHint::new());
+        assert!(tape.push(Bytes::from_static(b"def"), SizeHint::new(), usize::MAX));
         tape.push_trailers(trailers());
         assert_eq!(tape.complete(), (Bytes::from_static(b"abcdef"), Some(trailers())));
         for (reader, left) in readers.iter_mut().zip(["cdef", "def", "abcdef"]) {
@@ -276,7 +289,7 @@ mod tests {
         }
         let [_reads, left] = readers;
         drop(left);
-        tape.push(Bytes::from_static(b"a"), SizeHint::new());
+        assert!(tape.push(Bytes::from_static(b"a"), SizeHint::new(), usize::MAX));
         tape.cut(SizeHint::new());
         assert_eq!(bells.map(|bell| bell.0.load(Ordering::Relaxed)), [1, 0]);
     }
@@ -284,10 +297,10 @@ mod tests {
     /// Fails if what the body says of the rest counts what was read already, or if a fragment looks complete.
     #[test]
     fn lengths_are_what_is_unread_and_what_is_to_come() {
-        let tape = Arc::new(Tape::new(SizeHint::with_exact(6)));
+        let tape = Arc::new(Tape::new(SizeHint::with_exact(6), room()));
         let mut reader = Reader::new(&tape);
         assert_eq!(reader.size_hint().exact(), Some(6));
-        tape.push(Bytes::from_static(b"ab"), SizeHint::with_exact(4));
+        assert!(tape.push(Bytes::from_static(b"ab"), SizeHint::with_exact(4), usize::MAX));
         assert_eq!(reader.size_hint().exact(), Some(6));
         assert_eq!(poll(&mut reader), data("ab"));
         assert_eq!(reader.size_hint().exact(), Some(4));
@@ -301,7 +314,7 @@ mod tests {
     fn what_came_in_one_piece_is_not_copied() {
         let piece = Bytes::from(vec![7; 64]);
         let tape = tape(&[]);
-        tape.push(piece.clone(), SizeHint::new());
+        assert!(tape.push(piece.clone(), SizeHint::new(), usize::MAX));
         assert_eq!(tape.complete().0.as_ptr(), piece.as_ptr());
     }
 }
