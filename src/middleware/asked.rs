@@ -4,7 +4,7 @@
 //! None of that reaches the inner service with a request that leads: others wait for the whole response. It is answered on
 //! the way out, from what everybody gets.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{
@@ -17,11 +17,21 @@ use http_body::Body;
 use super::{
     body::ResponseBody,
     fields::names,
+    future::signed,
+    outcome::{Outcome, Why},
     rules::{
         condition::{head_of_304, not_modified},
         range::{Selected, select},
     },
 };
+
+/// The answer to a request that takes nothing but what is stored (RFC 9111 §5.2.1.7). A response of the layer's own is no
+/// subject of `Cache-Status` (RFC 9211 §2).
+pub(super) fn not_stored<R: Body<Data = Bytes>>() -> Response<ResponseBody<R>> {
+    let mut response = Response::new(ResponseBody::default());
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    signed(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO, None)
+}
 
 /// What is taken out of a request.
 const TAKEN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
@@ -85,7 +95,9 @@ impl Asked {
         let (data, trailers) = response.body_mut().take_whole()?;
         let length = data.len() as u64;
         if self.head {
-            response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+            if response.status() != StatusCode::NO_CONTENT {
+                response.headers_mut().entry(CONTENT_LENGTH).or_insert(length.into());
+            }
             *response.body_mut() = ResponseBody::default();
             return Some(response);
         }
@@ -95,6 +107,8 @@ impl Asked {
         };
         let (part, range) = match select(taken, response.headers(), length, now) {
             Selected::Whole => return Some(response),
+            // A server may ignore what it is asked for several of.
+            Selected::Several if self.only_if_cached => return Some(response),
             Selected::Several => return None,
             Selected::Nothing(range) => {
                 *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;

@@ -21,7 +21,11 @@ pub(super) const ROUNDS: usize = 3;
 
 /// What a request asks for, as far as the layer listens.
 pub(super) fn directives(settings: &Settings, headers: &HeaderMap) -> RequestDirectives {
-    if settings.terms.honors_requests { RequestDirectives::of(headers) } else { RequestDirectives::default() }
+    if !settings.terms.honors_requests {
+        return RequestDirectives::default();
+    }
+    let asked = RequestDirectives::of(headers);
+    RequestDirectives { max_stale: asked.max_stale.map(|most| most.min(settings.terms.max_stale)), ..asked }
 }
 
 /// What the store has for a request.
@@ -38,7 +42,7 @@ pub(super) enum Found {
 pub(super) async fn look(settings: &Settings, base: &Key, headers: &HeaderMap, asked: &RequestDirectives) -> Found {
     // A response that is in the air was asked for before this request came.
     let otherwise = if asked.no_cache { Found::Refused } else { Found::Nothing };
-    let Some(Copy { value, landed }) = kept(settings, base, headers).await else { return otherwise };
+    let Some(Copy { value, landed, .. }) = kept(settings, base, headers).await else { return otherwise };
     let age = landed.elapsed();
     match reusable(value.plan(), age, asked) {
         Reuse::Fresh => Found::Stored(value, Source::Hit { age }),
@@ -58,9 +62,10 @@ async fn kept(settings: &Settings, base: &Key, headers: &HeaderMap) -> Option<Co
             let key = settings.variants.locate(base, headers, Instant::now(), settings.variant_life())?;
             let copy = settings.engine.kept(&key).await.ok()??;
             if copy.value.serves(headers) {
-                return Some(copy);
+                return (!copy.for_waiters).then_some(copy);
             }
-            settings.variants.learn(base, &key, copy.value.selection()?);
+            settings.learn(base, &key, &copy.value);
+            copy.value.selection()?;
         }
         None
     };

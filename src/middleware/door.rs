@@ -1,21 +1,20 @@
 //! What becomes of a request before it flies: the store may have what it asks for, and some never take off.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response};
 use http_body::Body;
 
 use super::{
-    asked::Asked,
+    asked::{Asked, not_stored},
     body::ResponseBody,
     directed::{Found, directives, look},
-    future::signed,
     layer::Settings,
-    outcome::{Outcome, Why},
+    outcome::Why,
     rules::cache_control::RequestDirectives,
 };
-use crate::key::Key;
+use crate::{group::Source, key::Key};
 
 #[expect(clippy::large_enum_variant, reason = "there is one per request, which is taken apart at once")]
 pub(super) enum Door<R: Body> {
@@ -38,16 +37,15 @@ pub(super) async fn door<R: Body<Data = Bytes>>(
 ) -> Door<R> {
     let directives = directives(settings, headers);
     if asked.looks_first() {
+        // What is stale is refreshed by a flight of its own kind, or nobody would refresh it.
         if let Found::Stored(stored, source) = look(settings, &base, headers, &directives).await
+            && (asked.only_if_cached() || matches!(source, Source::Hit { .. }))
             && let Some(response) = asked.of_stored(settings.answer(stored, source), SystemTime::now())
         {
             return Door::Answered(response);
         }
         if asked.only_if_cached() {
-            let mut response = Response::new(ResponseBody::default());
-            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-            // A response of the layer's own is no subject of `Cache-Status` (RFC 9211 §2).
-            return Door::Answered(signed(response, Outcome::Bypassed(Why::OnlyIfCached), Duration::ZERO, None));
+            return Door::Answered(not_stored());
         }
         if asked.has_range() {
             return Door::Closed(Why::Range);

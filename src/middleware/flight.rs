@@ -15,7 +15,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     asked::Asked,
     body::{ResponseBody, Whose},
-    directed::ROUNDS,
+    directed::{Found, ROUNDS, directives, look},
     door::{Door, door},
     future::signed,
     layer::Settings,
@@ -88,9 +88,7 @@ where
         let (answer, seat) = settings.engine.fly(key.clone(), work, &options).await;
         match answer {
             Answer::Value(stored, source) => {
-                if let Some(selection) = stored.selection() {
-                    settings.variants.learn(base, &key, selection);
-                }
+                settings.learn(base, &key, &stored);
                 if let (Source::Led | Source::Alone(_), Ok(response)) = (source, told.try_recv()) {
                     return own(response, source.into());
                 }
@@ -106,13 +104,13 @@ where
             }
             Answer::Announced(running) => {
                 let running = running.downcast::<Running>().expect("the work of a request announces nothing else");
-                if let Some(selection) = running.head.selection() {
-                    settings.variants.learn(base, &key, selection);
-                }
-                if call.headers(|headers| running.head.serves(headers)) == Some(true) {
+                settings.learn(base, &key, &running.head);
+                // One that has broken off meanwhile is for nobody more.
+                let reader = Reader::new(&running.tape);
+                if !reader.is_cut() && call.headers(|headers| running.head.serves(headers)) == Some(true) {
                     let head = running.head.clone();
                     let response = settings.answer::<R>(head.clone(), Source::JoinedHere);
-                    let body = ResponseBody::recorded(Reader::new(&running.tape), Whose::Everybodys(head)).seated(seat);
+                    let body = ResponseBody::recorded(reader, Whose::Everybodys(head)).seated(seat);
                     return Ok(asked.confirm(response.map(|_| body), SystemTime::now()));
                 }
                 waiting = call.reclaim().expect("a caller whose work has not begun still has its request");
@@ -127,6 +125,15 @@ where
                 waiting = call.reclaim().expect("a caller that goes alone still has its request");
                 break;
             }
+        }
+    }
+    if why == Why::Overloaded {
+        // What is stored needs no room.
+        let headers = waiting.1.headers();
+        if let Some(base) = &base
+            && let Found::Stored(stored, source) = look(&settings, base, headers, &directives(&settings, headers)).await
+        {
+            return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
         }
     }
     if why == Why::Overloaded

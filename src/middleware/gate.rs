@@ -60,7 +60,7 @@ pub(super) fn shareable(
         passing: asked == Share::WaitersOnly || class == Class::Refusal,
         failed: class == Class::Failure,
         // What is withheld from one says nothing about what others get: whoever makes up credentials could scatter them all.
-        once: withheld || matches!(class, Class::Refusal | Class::Failure),
+        once: withheld || matches!(class, Class::Refusal | Class::Failure) && !is_personal(head.status),
     }
 }
 

@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tower_layer::Layer;
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     overload::{MAX_RECORDED, Overload, Recorded},
     policy::Terms,
     record::{Binary, Stored},
+    rules::freshness::Plan,
     service::Singleflight,
     share::{Share, SharePolicy, share_fn},
     variants::Variants,
@@ -17,6 +19,7 @@ use super::{
 use crate::{
     backend::Backend,
     group::{Engine, Options, Tally},
+    key::Key,
 };
 
 /// Applies [`Singleflight`] to services.
@@ -167,8 +170,14 @@ impl SingleflightLayer {
     ///
     /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants, and
     /// a read that is still in the air neither stores nor serves those who come later. So is what the response names in
-    /// `Location` and `Content-Location`, if it has the same authority. It takes one exchange with the store for each, and
-    /// no longer than its budget.
+    /// `Location` and `Content-Location`, if it has the same authority. It takes one round of exchanges with the store, and
+    /// no longer than its budget: what a store that is away keeps, lives on until its TTL.
+    ///
+    /// A request that ends in an error of the inner service, or whose client leaves, may have changed its target all the
+    /// same, and counts.
+    ///
+    /// What is forgotten is what reads with the fields of this request get. An [extractor](Self::key) that adds fields to
+    /// the key makes other keys of requests with other fields: forget those with the [handle](Self::handle).
     pub fn invalidate_on_change(self, on: bool) -> Self {
         self.set(|settings| settings.invalidates = on)
     }
@@ -203,9 +212,23 @@ impl SingleflightLayer {
 }
 
 impl Settings {
-    /// How long a variant may be of use.
+    /// How long a variant counts before its response is there.
     pub(super) fn variant_life(&self) -> Duration {
         self.terms.longest().max(self.options.keep()).min(LONGEST)
+    }
+
+    /// Takes note of what selected the response that was found under `key`, and of how long it is kept.
+    pub(super) fn learn(&self, base: &Key, key: &Key, stored: &Stored) {
+        let Some(selection) = stored.selection() else { return };
+        let life = self.kept(stored.plan()).max(self.options.keep()).min(LONGEST);
+        self.variants.learn(base, key, selection, Instant::now() + life);
+    }
+
+    /// How long a response by this plan is kept, one way or the other.
+    pub(super) fn kept(&self, plan: &Plan) -> Duration {
+        let revalidation = if plan.validator { self.terms.revalidation() } else { Duration::ZERO };
+        let used = plan.fresh().saturating_add(plan.stale());
+        used.saturating_add(plan.if_error().saturating_sub(plan.stale()).max(revalidation))
     }
 }
 

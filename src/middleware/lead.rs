@@ -77,10 +77,10 @@ impl Leader<'_> {
         let landed = Landed { now: SystemTime::now(), delay: sent.elapsed() };
         let failed = answer.as_ref().map_or(true, |response| is_error(response.status()));
         if failed && let Some((stored, age)) = previous.as_ref().and_then(|kept| kept.on_error(self.settings.scatter)) {
-            let (response, plan) = (self.settings.shared(stored.clone(), age), stored.plan().clone());
-            let outcome = Some(Outcome::Stale { age });
-            let _ = tell.send(Ok(Own { response, fresh: Duration::ZERO, outcome }));
-            return self.value(stored, plan);
+            let (response, plan) = (self.settings.shared(stored.clone(), Duration::ZERO), stored.plan().clone());
+            let fresh = previous.as_ref().map_or(Duration::ZERO, |kept| kept.stored().plan().fresh());
+            let _ = tell.send(Ok(Own { response, fresh, outcome: Some(Outcome::Stale { age }) }));
+            return self.value(stored, &plan);
         }
         let response = match answer {
             Ok(response) => response,
@@ -94,6 +94,7 @@ impl Leader<'_> {
             }
         };
         let (mut head, body) = response.into_parts();
+        let replaces = previous.is_some();
         if let Some(previous) = previous.filter(|previous| previous.is_answered_by(&head)) {
             return self.confirmed(&previous, &head, landed, tell).await;
         }
@@ -104,7 +105,11 @@ impl Leader<'_> {
                 head.headers.extend(date::format(landed.now).map(|date| (DATE, date)));
             }
         }
-        self.judge(head, body, landed, tell, start.announce).await
+        let verdict = self.verdict(&head, landed);
+        if replaces {
+            self.take_back(&verdict).await;
+        }
+        self.judge(head, body, verdict, tell, start.announce).await
     }
 
     /// A response of the inner service.
@@ -112,7 +117,7 @@ impl Leader<'_> {
         &self,
         head: Parts,
         body: R,
-        landed: Landed,
+        Verdict { shared, passing, failed, once }: Verdict,
         tell: Tell<R, E>,
         announce: Announce,
     ) -> Done<Stored>
@@ -120,7 +125,6 @@ impl Leader<'_> {
         R: Body<Data = Bytes>,
         R::Error: Into<BoxError>,
     {
-        let Verdict { shared, passing, failed, once } = self.verdict(&head, landed);
         // The length in a response to HEAD is that of a body which does not come.
         let length = if self.method == Method::HEAD { Ok(None) } else { declared_length(&head) };
         let tell = |head, body, fresh| {
@@ -130,7 +134,7 @@ impl Leader<'_> {
         let read = match (shared, length) {
             (Some(plan), Ok(length)) => {
                 let targets = &self.settings.terms.targets;
-                let stored = Stored::new(&head, plan.clone(), targets, self.select(&head), Bytes::new(), None);
+                let stored = Stored::new(&head, plan.clone(), targets, self.select(&head, None), Bytes::new(), None);
                 let read = match begin(self.settings, body, length).await {
                     Begun::Ended(body, read) => {
                         let fresh = if let Ok(Some(_)) = read { plan.fresh() } else { Duration::ZERO };
@@ -138,12 +142,13 @@ impl Leader<'_> {
                         read
                     }
                     Begun::Streams(body, recording) => {
-                        tell(head, body, plan.fresh());
+                        // Without a length nobody knows yet whether it will be stored.
+                        tell(head, body, if length.is_some() { plan.fresh() } else { Duration::ZERO });
                         // A failure may be the first of two, and is then not for those who wait.
                         let open = self.settings.stream_followers && !failed;
                         let tape = Arc::clone(recording.tape());
                         announce(open.then(|| Arc::new(Running { head: stored.clone(), tape }) as Announcement));
-                        recording.finish().await
+                        recording.finish(|| announce(None)).await
                     }
                 };
                 read.map(|whole| whole.map(|(data, trailers)| (stored.with_body(data, trailers), plan)))
@@ -157,7 +162,7 @@ impl Leader<'_> {
         match read.unwrap_or_default() {
             Some((value, _)) if failed => Done::Failed(Some(value)),
             Some((value, _)) if passing => Done::Passing(value),
-            Some((value, plan)) => self.value(value, plan),
+            Some((value, plan)) => self.value(value, &plan),
             None if unfit == Some(Unfit::Broken) => Done::Failed(None),
             // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
             // the others to scatter.
@@ -176,15 +181,31 @@ impl Leader<'_> {
             self.settings.engine.forget_within(self.key).await;
             return self.fails(StatusCode::BAD_GATEWAY, tell);
         };
+        let verdict = self.verdict(&whole, landed);
+        self.take_back(&verdict).await;
         let mut cookies = cookies(head).peekable();
-        let plan = self.verdict(&whole, landed).shared.filter(|_| cookies.peek().is_none());
-        let selection = plan.as_ref().and_then(|_| self.select(&whole));
-        let stored = previous.stored().with(&whole, plan.clone().unwrap_or_default(), selection);
+        let plan = verdict.shared.filter(|_| cookies.peek().is_none());
+        let selection = plan.as_ref().and_then(|_| self.select(&whole, previous.stored().selection()));
+        let targets = &self.settings.terms.targets;
+        let stored = previous.stored().with(&whole, plan.clone().unwrap_or_default(), targets, selection);
         let mut response = self.settings.shared(stored.clone(), Duration::ZERO);
         response.headers_mut().extend(cookies);
         let fresh = plan.as_ref().map_or(Duration::ZERO, Plan::fresh);
         let _ = tell.send(Ok(Own { response, fresh, outcome: None }));
-        plan.map_or_else(|| self.scatters(), |plan| self.value(stored, plan))
+        match plan {
+            Some(_) if verdict.passing => Done::Passing(stored),
+            Some(plan) => self.value(stored, &plan),
+            None if verdict.once => Done::Unshareable(Duration::ZERO),
+            None => self.scatters(),
+        }
+    }
+
+    /// What the origin shares with nobody any more is gone for everybody, if it says so of more than one request: what was
+    /// public before is not served until its window ends.
+    async fn take_back(&self, verdict: &Verdict) {
+        if verdict.shared.is_none() && !verdict.once {
+            self.settings.engine.forget_within(self.key).await;
+        }
     }
 
     /// An answer of the layer's own, in place of one that the inner service does not give.
@@ -203,19 +224,22 @@ impl Leader<'_> {
         shareable(&self.settings.terms, asker, head, landed, &*self.settings.share)
     }
 
-    /// What selects this response, and for requests like the one that asked.
-    fn select(&self, head: &Parts) -> Option<Selection> {
-        match Varies::of(&head.headers) {
-            Varies::On(names) if names.is_empty() => None,
-            Varies::On(names) => Some(Selection::of(names.into(), self.headers)),
-            Varies::OnEverything => unreachable!("such a response is shared with nobody"),
-        }
+    /// What selects this response, and for requests like the one that asked; what selected the one that it confirms goes on
+    /// to do so.
+    fn select(&self, head: &Parts, before: Option<&Selection>) -> Option<Selection> {
+        let Varies::On(mut names) = Varies::of(&head.headers) else {
+            unreachable!("such a response is shared with nobody")
+        };
+        let before = before.into_iter().flat_map(|selection| selection.names.iter());
+        let more: Vec<_> = before.filter(|name| !names.contains(name)).cloned().collect();
+        names.extend(more);
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        (!names.is_empty()).then(|| Selection::of(names.into(), self.headers))
     }
 
-    fn value(&self, value: Stored, plan: Plan) -> Done<Stored> {
+    fn value(&self, value: Stored, plan: &Plan) -> Done<Stored> {
         let (fresh, stale) = (plan.fresh(), plan.stale());
-        let revalidation = if plan.validator { self.settings.terms.revalidation() } else { Duration::ZERO };
-        let keep = plan.if_error().saturating_sub(stale).max(revalidation);
+        let keep = self.settings.kept(plan).saturating_sub(fresh.saturating_add(stale));
         Done::Value { value, fresh, stale, keep }
     }
 

@@ -63,7 +63,8 @@
 //! - `Set-Cookie`;
 //! - `Vary: *`;
 //! - 401, 403, 407, 206, 304; and, unless a [policy](SharePolicy) or a [TTL](SingleflightLayer::status_ttl) admits them,
-//!   statuses without a rule, such as 302, and those that speak of one request, such as 400 and 429;
+//!   statuses without a rule, such as 302, and those that speak of one request, such as 400 and 429 (a [policy](SharePolicy)
+//!   may give the latter to those who wait);
 //! - bodies over [`max_body`](SingleflightLayer::max_body), event streams, bodies that take longer than
 //!   [`wait_timeout`](SingleflightLayer::wait_timeout), or pause for longer than
 //!   [`body_idle_timeout`](SingleflightLayer::body_idle_timeout);
@@ -73,6 +74,9 @@
 //! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,
 //! which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests of that key go
 //! by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
+//!
+//! Where such a response comes in place of one that is stored, the stored one is forgotten: the origin has taken it back. A 4xx
+//! that speaks of one request, and a 5xx, leave it alone.
 //!
 //! A response that varies serves the requests whose fields match those of the one that led. `Content-Encoding` and
 //! `Access-Control-Allow-Origin` other than `*` are taken for `Vary: Accept-Encoding` and `Vary: Origin`. The requests for the
@@ -92,7 +96,8 @@
 //!
 //! Under [`Policy::Origin`] the response alone decides, by RFC 9111: `s-maxage`, else `max-age`, else `Expires` less `Date`, less
 //! the age at which it came, and a day [at most](SingleflightLayer::max_ttl). What declares to be over is shared with
-//! nobody; what says nothing is shared with those who wait and kept for nobody. 4xx and 5xx are as above.
+//! nobody; what says nothing is shared with those who wait and is no hit for anybody. A status without a rule, such as 302, is
+//! shared if the response declares a lifetime. 4xx and 5xx are as above.
 //!
 //! Past its life a response may
 //!
@@ -173,6 +178,7 @@ mod handle;
 mod identity;
 mod invalidate;
 mod key;
+#[expect(clippy::disallowed_methods, reason = "how long variants count is measured")]
 mod layer;
 #[expect(
     clippy::disallowed_methods,

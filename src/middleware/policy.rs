@@ -18,7 +18,7 @@ pub enum Policy {
     #[default]
     Route,
     /// The response alone decides, by the rules for shared caches (RFC 9111): for reverse proxies and clients, where
-    /// nobody vouches for what comes. What says nothing is shared with those who wait and kept for nobody: no lifetime is
+    /// nobody vouches for what comes. What says nothing is shared with those who wait, and is no hit for anybody: no lifetime is
     /// guessed.
     Origin,
 }
@@ -109,13 +109,13 @@ impl SingleflightLayer {
     }
 
     /// How long a 404, 405, 410, 414 or 501 is a hit for everybody. By default a tenth of the
-    /// [result TTL](Self::result_ttl), and five seconds at most.
+    /// [result TTL](Self::result_ttl), and five seconds at most. [`Policy::Origin`] does not ask for it.
     pub fn negative_ttl(self, ttl: Duration) -> Self {
         self.terms(|terms| terms.negative_ttl = Some(ttl))
     }
 
     /// How long a response with this status is a hit for everybody, instead of what is usual for it; a status without a
-    /// rule of its own, such as 302, is then shared.
+    /// rule of its own, such as 302, is then shared. [`Policy::Origin`] does not ask for it.
     ///
     /// # Panics
     ///
@@ -162,7 +162,8 @@ impl SingleflightLayer {
         self.terms(|terms| terms.max_ttl = ttl)
     }
 
-    /// No response is used for longer once it is stale, whatever it says. One day by default.
+    /// No response is used for longer once it is stale, whatever it or a request says. One day by default. The windows of the
+    /// layer's own are as long as they are set.
     pub fn max_stale(self, window: Duration) -> Self {
         self.terms(|terms| terms.max_stale = window)
     }

@@ -22,7 +22,7 @@ use super::{
     body::ResponseBody,
     fields::names,
     gate::guarded,
-    rules::{cache_control::ResponseDirectives, freshness::Plan, update::has_validator},
+    rules::{cache_control::ResponseDirectives, freshness::Plan, update::has_validator, vary::Varies},
     variants::Selection,
 };
 use crate::{
@@ -80,9 +80,8 @@ impl Stored {
     }
 
     /// The same response under another head.
-    pub(super) fn with(&self, head: &Parts, plan: Plan, selection: Option<Selection>) -> Self {
-        let Head { targets, trailers, .. } = &*self.head;
-        Self::new(head, plan, targets, selection, self.body.clone(), trailers.clone())
+    pub(super) fn with(&self, head: &Parts, plan: Plan, targets: &[HeaderName], selection: Option<Selection>) -> Self {
+        Self::new(head, plan, targets, selection, self.body.clone(), self.head.trailers.clone())
     }
 
     /// The same response by another plan.
@@ -136,7 +135,8 @@ fn of_one_exchange(name: &HeaderName, headers: &HeaderMap) -> bool {
     let of_connection = matches!(name, "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade");
     let of_request = matches!(
         name,
-        "server-timing"
+        "authentication-info"
+            | "server-timing"
             | "traceparent"
             | "tracestate"
             | "set-cookie"
@@ -215,6 +215,12 @@ impl Codec<Stored> for Binary {
         if guarded(status, &headers, &ResponseDirectives::of(&headers, &targets)) {
             return Err("the record holds a response that nobody else may see".into());
         }
+        let selection = wire.selection.map(selection).transpose()?;
+        let known = selection.iter().flat_map(|selection| selection.names.iter()).collect::<Vec<_>>();
+        let Varies::On(names) = Varies::of(&headers) else { unreachable!("it is guarded") };
+        if !names.iter().all(|name| known.contains(&name)) {
+            return Err("the record does not say what selected its response".into());
+        }
         let [age, lifetime, stale_while_revalidate, stale_if_error] = wire.times_ms.map(Duration::from_millis);
         let plan = Plan {
             for_waiters: true,
@@ -226,7 +232,6 @@ impl Codec<Stored> for Binary {
             validator: has_validator(&headers),
             stripped: Vec::new(),
         };
-        let selection = wire.selection.map(selection).transpose()?;
         let trailers = wire.trailers.map(map).transpose()?;
         Ok(Stored {
             head: Arc::new(Head { status, plan, targets, selection, headers, trailers }),

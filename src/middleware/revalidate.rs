@@ -5,15 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE},
+    header::{DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, SET_COOKIE},
     response::Parts,
 };
-use tokio::time::Instant;
 
 use super::{
     policy::Terms,
     record::Stored,
     rules::{
+        date,
         freshness::Plan,
         update::{confirms, updated},
     },
@@ -22,16 +22,14 @@ use crate::group::Copy;
 
 /// A response that is kept, for a request that it was selected for.
 pub(super) struct Previous {
-    stored: Stored,
-    landed: Instant,
+    copy: Copy<Stored>,
     /// Its validators are sent along.
     asked: bool,
 }
 
 impl Previous {
     pub(super) fn of(copy: Option<Copy<Stored>>, request: &HeaderMap) -> Option<Self> {
-        let Copy { value: stored, landed } = copy?;
-        stored.serves(request).then_some(Self { stored, landed, asked: false })
+        copy.filter(|copy| copy.value.serves(request)).map(|copy| Self { copy, asked: false })
     }
 
     /// Asks the origin whether it still holds, unless nobody wants that.
@@ -40,7 +38,7 @@ impl Previous {
             return;
         }
         for (validator, condition) in [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)] {
-            if let Some(line) = only_line(self.stored.headers(), &validator) {
+            if let Some(line) = only_line(self.stored().headers(), &validator) {
                 request.insert(condition, line.clone());
                 self.asked = true;
             }
@@ -54,34 +52,39 @@ impl Previous {
 
     /// The head of the response that a 304 with this head confirms; `None` if it is about another one.
     pub(super) fn confirmed(&self, head: &Parts, now: SystemTime) -> Option<Parts> {
-        confirms(&head.headers, self.stored.headers(), now).then(|| {
-            let mut whole = head.clone();
-            whole.status = self.stored.status();
-            whole.headers = updated(self.stored.headers(), &head.headers);
+        let mut whole = head.clone();
+        // What was made when is also what came when (RFC 9110 §6.6.1): else it would be as old as what it confirms.
+        if !whole.headers.contains_key(DATE) {
+            whole.headers.extend(date::format(now).map(|date| (DATE, date)));
+        }
+        confirms(&head.headers, self.stored().headers(), now).then(|| {
+            whole.status = self.stored().status();
+            whole.headers = updated(self.stored().headers(), &whole.headers);
             whole
         })
     }
 
     pub(super) fn stored(&self) -> &Stored {
-        &self.stored
+        &self.copy.value
     }
 
     /// Nobody may have it without the origin's word.
     pub(super) fn never_stale(&self) -> bool {
-        self.stored.plan().never_stale
+        self.stored().plan().never_stale
     }
 
     /// It as of now, and how old it is in the store, if it may stand in for an origin that fails. For `pause` it then
     /// serves everybody at once: an origin in trouble is not asked again by every request.
     pub(super) fn on_error(&self, pause: Duration) -> Option<(Stored, Duration)> {
-        let resident = self.landed.elapsed();
-        let plan = self.stored.plan();
-        plan.serves_on_error(resident).then(|| {
+        let resident = self.copy.landed.elapsed();
+        let plan = self.stored().plan();
+        // What was fresh for nobody may be older than a change.
+        (plan.serves_on_error(resident) && !self.copy.for_waiters).then(|| {
             let age = plan.age.saturating_add(resident);
             let left = plan.lifetime.saturating_add(plan.stale_if_error).saturating_sub(age);
             let past = age.saturating_sub(plan.lifetime);
             let plan = Plan { age, stale_while_revalidate: past.saturating_add(left.min(pause)), ..plan.clone() };
-            (self.stored.replanned(plan), resident)
+            (self.stored().replanned(plan), resident)
         })
     }
 }

@@ -95,14 +95,17 @@ impl Variants {
         Some(base.variant(said.0))
     }
 
-    /// Takes note of what selected the record that was found under `key`, which is `base` or one of its variants.
-    pub(super) fn learn(&self, base: &Key, key: &Key, selection: &Selection) {
+    /// Takes note of what selected the record that was found under `key`, which is `base` or one of its variants and counts
+    /// `until` then.
+    pub(super) fn learn(&self, base: &Key, key: &Key, selection: &Selection, until: Instant) {
         self.any.store(true, Ordering::Relaxed);
         let mut seen = self.seen();
         match seen.target(base) {
             Some(target) if target.names == selection.names => {
                 if key == base {
                     target.first = selection.said;
+                } else if let Some(known) = target.others.get_mut(&selection.said) {
+                    *known = until.max(*known);
                 }
             }
             // What was selected by other fields is found under other keys.
