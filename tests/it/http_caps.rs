@@ -199,6 +199,9 @@ async fn nobody_leads_or_joins_where_nothing_can_be_recorded() {
         drop(sender);
         let leads = all(leads).await;
         assert_eq!((led(&leads), leads.iter().filter(|response| joined(response)).count()), (1, 1));
+        // What nobody has read yet takes room.
+        assert_ne!(outcome(&send(&app, get(&uri("other"))).await), Outcome::Led);
+        drop(leads);
         assert_eq!(outcome(&send(&app, get(&uri("other"))).await), Outcome::Led);
     }
 }

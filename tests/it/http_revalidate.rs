@@ -1,120 +1,25 @@
 //! How long responses of an origin live, how it confirms them, and what stands in for it when it fails.
-//!
-//! The clock of the runtime is paused; dates are held against the real one, which hardly moves meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Request, StatusCode};
 use tokio::time::{advance, sleep};
-use tower::{Layer, ServiceExt, service_fn};
-use tower_singleflight::{Outcome, Policy, SingleflightLayer, Why, backend::Memory, middleware::ResponseBody};
+use tower_singleflight::{Outcome, Policy, Why};
 
-use crate::http_support::{Calls, secs};
-
-const URI: &str = "http://a.test/file";
-const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-
-type Answer = Result<Response<Full<Bytes>>, &'static str>;
-type Origin = dyn Fn(&Request<()>, usize) -> Answer + Send + Sync;
-type Got = Result<Response<ResponseBody<Full<Bytes>>>, &'static str>;
-
-/// Replicas in front of one origin, which takes a second for every answer.
-struct Fleet {
-    layers: [SingleflightLayer; 2],
-    calls: Calls,
-    origin: Arc<Origin>,
-}
-
-impl Fleet {
-    /// `origin` answers a request, given its number.
-    fn new(origin: impl Fn(&Request<()>, usize) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with(|layer| layer.policy(Policy::Origin), origin)
-    }
-
-    fn with(
-        set: impl Fn(SingleflightLayer) -> SingleflightLayer,
-        origin: impl Fn(&Request<()>, usize) -> Answer + Send + Sync + 'static,
-    ) -> Self {
-        let memory = Memory::new();
-        let layers = [memory.replica(), memory].map(|memory| set(SingleflightLayer::new(memory)));
-        Self { layers, calls: Calls::default(), origin: Arc::new(origin) }
-    }
-
-    fn send(&self, at: usize, request: Request<()>) -> impl Future<Output = Got> + Send + 'static {
-        let (calls, origin) = (self.calls.clone(), Arc::clone(&self.origin));
-        let inner = service_fn(move |request: Request<()>| {
-            let (calls, origin) = (calls.clone(), Arc::clone(&origin));
-            async move {
-                let call = calls.next();
-                sleep(secs(1)).await;
-                origin(&request, call)
-            }
-        });
-        let service = self.layers[at].layer(inner.map_request(|request: Request<Body>| request.map(|_| ())));
-        service.oneshot(request.map(|()| Body::default()))
-    }
-
-    async fn get(&self, at: usize) -> Got {
-        self.send(at, get(&[])).await
-    }
-
-    /// Ten requests at a time, on both replicas.
-    async fn burst(&self) -> Vec<Got> {
-        let flights: Vec<_> = (0..10).map(|at| tokio::spawn(self.send(at % 2, get(&[])))).collect();
-        let mut answers = Vec::new();
-        for flight in flights {
-            answers.push(flight.await.unwrap());
-        }
-        answers
-    }
-}
-
-type Body = http_body_util::Empty<Bytes>;
-
-fn get(lines: &[(&str, &str)]) -> Request<()> {
-    lines.iter().fold(Request::get(URI), |request, (name, line)| request.header(*name, *line)).body(()).unwrap()
-}
-
-fn answer(status: u16, lines: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
-    let response = lines.iter().fold(Response::builder().status(status), |to, (name, line)| to.header(*name, *line));
-    Ok(response.body(Full::new(body.into())).unwrap())
-}
-
-fn numbered(call: usize, lines: &[(&str, &str)]) -> Answer {
-    answer(200, lines, format!("call {call}"))
-}
-
-fn outcome(got: &Got) -> Outcome {
-    *got.as_ref().unwrap().extensions().get().unwrap()
-}
-
-fn is_hit(got: &Got) -> bool {
-    matches!(outcome(got), Outcome::Hit { .. })
-}
-
-fn is_stale(got: &Got) -> bool {
-    matches!(outcome(got), Outcome::Stale { .. })
-}
-
-fn field<'a>(got: &'a Got, name: &str) -> Option<&'a str> {
-    got.as_ref().unwrap().headers().get(name).map(|line| line.to_str().unwrap())
-}
-
-async fn text(got: Got) -> String {
-    String::from_utf8(got.unwrap().into_body().collect().await.unwrap().to_bytes().into()).unwrap()
-}
+use crate::{
+    http_origin::{Answer, Fleet, MODIFIED, answer, field, get, is_hit, is_stale, numbered, outcome, text},
+    http_support::secs,
+};
 
 /// Fails if the layer guesses a lifetime, or forgets `Age` or `Date`.
 #[tokio::test(start_paused = true)]
 async fn an_origin_says_how_long_its_responses_live() {
-    let silent = Fleet::new(|_, call| numbered(call, &[]));
+    let silent = Fleet::of_origin(|_, call| numbered(call, &[]));
     assert_eq!(silent.burst().await.len(), 10);
     assert_eq!(silent.calls.count(), 1, "those who wait share it");
     assert_eq!(text(silent.get(1).await).await, "call 2");
 
-    let fleet = Fleet::new(|_, call| numbered(call, &[("cache-control", "max-age=60"), ("age", "20")]));
+    let fleet = Fleet::of_origin(|_, call| numbered(call, &[("cache-control", "max-age=60"), ("age", "20")]));
     let first = fleet.get(0).await;
     assert_eq!(outcome(&first), Outcome::Led);
     let date = field(&first, "date").unwrap().to_owned();
@@ -131,7 +36,7 @@ async fn an_origin_says_how_long_its_responses_live() {
 async fn a_targeted_field_replaces_cache_control() {
     let origin =
         |_: &Request<()>, call| numbered(call, &[("cache-control", "no-store"), ("cdn-cache-control", "max-age=60")]);
-    let deaf = Fleet::new(origin);
+    let deaf = Fleet::of_origin(origin);
     for call in 1..3 {
         assert_eq!(text(deaf.get(0).await).await, format!("call {call}"));
     }
@@ -144,8 +49,9 @@ async fn a_targeted_field_replaces_cache_control() {
 /// Fails if a field that is one user's reaches another, in flight or from the store, or is kept from its own.
 #[tokio::test(start_paused = true)]
 async fn a_field_of_one_user_is_taken_out_of_what_others_get() {
-    let fleet =
-        Fleet::new(|_, call| numbered(call, &[("cache-control", "max-age=60, private=\"x-user\""), ("x-user", "ada")]));
+    let fleet = Fleet::of_origin(|_, call| {
+        numbered(call, &[("cache-control", "max-age=60, private=\"x-user\""), ("x-user", "ada")])
+    });
     let mut burst = fleet.burst().await;
     burst.push(fleet.get(1).await);
     for got in burst {
@@ -172,7 +78,7 @@ fn confirming(request: &Request<()>, call: usize) -> Answer {
 /// Fails if the validators are not sent, if the 304 reaches anybody, if its fields are lost, or if more than one asks.
 #[tokio::test(start_paused = true)]
 async fn one_question_in_the_fleet_gives_a_response_another_life() {
-    let fleet = Fleet::new(confirming);
+    let fleet = Fleet::of_origin(confirming);
     fleet.get(0).await.unwrap();
     sleep(secs(60)).await;
     for got in fleet.burst().await {
@@ -205,7 +111,7 @@ async fn a_route_is_asked_if_it_wants_to_be() {
 /// Fails if a 304 about another response updates this one, or is asked for again and again.
 #[tokio::test(start_paused = true)]
 async fn a_304_about_another_response_is_not_believed() {
-    let fleet = Fleet::new(|request, call| match request.headers().contains_key("if-none-match") {
+    let fleet = Fleet::of_origin(|request, call| match request.headers().contains_key("if-none-match") {
         true => answer(304, &[("etag", "\"other\"")], ""),
         false => numbered(call, &[("etag", "\"a\""), ("cache-control", "max-age=5")]),
     });
@@ -218,7 +124,7 @@ async fn a_304_about_another_response_is_not_believed() {
 /// Fails if a cookie that comes with a 304 reaches anybody but the one who asked.
 #[tokio::test(start_paused = true)]
 async fn a_cookie_that_comes_with_a_304_is_for_one() {
-    let fleet = Fleet::new(|request, call| match request.headers().contains_key("if-none-match") {
+    let fleet = Fleet::of_origin(|request, call| match request.headers().contains_key("if-none-match") {
         true => answer(304, &[("etag", "\"a\""), ("set-cookie", "id=7")], ""),
         false => numbered(call, &[("etag", "\"a\""), ("cache-control", "max-age=5")]),
     });
@@ -233,7 +139,7 @@ async fn a_cookie_that_comes_with_a_304_is_for_one() {
 #[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_is_one_refresh_that_nobody_waits_for() {
     let lines = [("cache-control", "max-age=5, stale-while-revalidate=10")];
-    let fleet = Fleet::new(move |_, call| numbered(call, &lines));
+    let fleet = Fleet::of_origin(move |_, call| numbered(call, &lines));
     fleet.get(0).await.unwrap();
     sleep(secs(6)).await;
     let before = tokio::time::Instant::now();
@@ -255,7 +161,7 @@ async fn stale_while_revalidate_is_one_refresh_that_nobody_waits_for() {
 #[tokio::test(start_paused = true)]
 async fn a_response_stands_in_for_an_origin_that_fails() {
     for failing in [|| Err("gone"), || answer(500, &[], "oops"), || answer(503, &[("cache-control", "no-store")], "")] {
-        let fleet = Fleet::new(move |_, call| match call {
+        let fleet = Fleet::of_origin(move |_, call| match call {
             1 => numbered(call, &[("cache-control", "max-age=5, stale-if-error=60")]),
             _ => failing(),
         });
@@ -282,7 +188,7 @@ async fn a_response_stands_in_for_an_origin_that_fails() {
 async fn what_must_be_revalidated_is_a_504_while_the_origin_is_away() {
     for line in ["must-revalidate", "proxy-revalidate", "s-maxage=5"] {
         let lines = format!("max-age=5, stale-if-error=60, stale-while-revalidate=60, {line}");
-        let fleet = Fleet::new(move |_, call| match call {
+        let fleet = Fleet::of_origin(move |_, call| match call {
             1 => numbered(call, &[("etag", "\"a\""), ("cache-control", &lines)]),
             _ => Err("gone"),
         });
@@ -308,7 +214,7 @@ async fn requests_are_listened_to_if_they_may_decide() {
     ];
     let origin = |_: &Request<()>, call| numbered(call, &[("cache-control", "max-age=60")]);
     for lines in forced {
-        let deaf = Fleet::new(origin);
+        let deaf = Fleet::of_origin(origin);
         let fleet = Fleet::with(|layer| layer.policy(Policy::Origin).honor_request_directives(true), origin);
         for (fleet, calls) in [(&deaf, 1), (&fleet, 2)] {
             fleet.get(0).await.unwrap();

@@ -34,7 +34,8 @@ async fn the_client_that_led_gets_the_first_byte_before_the_last_is_there() {
     let start = Instant::now();
     let mut response = send(&app, get(URI)).await;
     assert_eq!(outcome(&response), Outcome::Led);
-    assert_eq!(response.headers()["cache-status"], "shop; fwd=uri-miss; stored");
+    // Nobody knows yet whether it will be stored: it may turn out to be too long.
+    assert_eq!(response.headers()["cache-status"], "shop; fwd=uri-miss");
     for (second, expected) in [(1, "a"), (2, "b"), (3, "c")] {
         assert_eq!(piece(&mut response).await, expected);
         assert_eq!(start.elapsed(), secs(second));
