@@ -1,6 +1,6 @@
 //! What stands between the clients and the layer.
 
-use std::{convert::Infallible, error::Error, iter::successors, net::IpAddr};
+use std::{convert::Infallible, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -13,24 +13,22 @@ use tower::ServiceExt;
 use tower_singleflight::{Singleflight, middleware::ResponseBody};
 
 use crate::{
-    NAME, hop,
-    upstream::{Upstream, UpstreamError},
+    hop,
+    upstream::{Answer, Upstream},
 };
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 pub type Proxy = Singleflight<Upstream>;
 
-/// Answers a request, if need be in the upstream's stead.
+/// Answers a request.
 ///
-/// The layer sees the errors of the upstream as errors. They become responses out here, where nobody takes them for something
-/// that the upstream said and that may be kept.
+/// In the upstream's stead only where a failure came through the layer as an error: the other failures are responses already.
 pub async fn answer(
     proxy: Proxy,
     client: IpAddr,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody<Incoming>>, Infallible> {
+) -> Result<Response<ResponseBody<Answer>>, Infallible> {
     // A tunnel to where the client wants it is what a forward proxy is for.
     if request.method() == Method::CONNECT {
         return Ok(bare(StatusCode::NOT_IMPLEMENTED));
@@ -39,7 +37,7 @@ pub async fn answer(
     if admit(&mut head, client).is_none() {
         return Ok(bare(StatusCode::BAD_REQUEST));
     }
-    Ok(proxy.oneshot(Request::from_parts(head, body)).await.unwrap_or_else(|error| failed(&error)))
+    Ok(proxy.oneshot(Request::from_parts(head, body)).await.unwrap_or_else(|failure| failure.answer()))
 }
 
 /// Makes the head what the layer and the upstream shall see; `None` if it is malformed.
@@ -91,24 +89,7 @@ fn join(headers: &mut HeaderMap, name: &HeaderName, with: &[u8], last: Option<&[
     Some(())
 }
 
-/// The response to a request that the upstream did not answer. Why is told in `Proxy-Status` (RFC 9209).
-fn failed(error: &UpstreamError) -> Response<ResponseBody<Incoming>> {
-    let causes = successors(Some(error as &dyn Error), |&error| error.source());
-    eprintln!("{}", causes.map(ToString::to_string).collect::<Vec<_>>().join(": "));
-    let (status, why) = match error {
-        UpstreamError::Unreachable(_) => (StatusCode::BAD_GATEWAY, "destination_unavailable"),
-        UpstreamError::Broken(_) => (StatusCode::BAD_GATEWAY, "connection_terminated"),
-        UpstreamError::Switched => (StatusCode::BAD_GATEWAY, "http_protocol_error"),
-        UpstreamError::Unconnected => (StatusCode::GATEWAY_TIMEOUT, "connection_timeout"),
-        UpstreamError::Silent => (StatusCode::GATEWAY_TIMEOUT, "http_response_timeout"),
-    };
-    let mut response = bare(status);
-    let why = format!("{NAME}; error={why}").try_into().expect("a name and a token are visible ASCII");
-    response.headers_mut().insert(&PROXY_STATUS, why);
-    response
-}
-
-fn bare(status: StatusCode) -> Response<ResponseBody<Incoming>> {
+fn bare(status: StatusCode) -> Response<ResponseBody<Answer>> {
     let mut response = Response::new(ResponseBody::default());
     *response.status_mut() = status;
     response

@@ -2,11 +2,14 @@
 //!
 //! `cargo run --example reverse-proxy -- --upstream http://127.0.0.1:8080`. See README.md beside this file.
 
+mod failure;
 mod flags;
 mod front;
 mod hop;
 mod server;
 mod upstream;
+
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -20,6 +23,10 @@ use self::{flags::Flags, upstream::Upstream};
 
 /// What this proxy calls itself in `Via`, `Cache-Status` and `Proxy-Status`, and in the names of keys in Redis.
 const NAME: &str = "reverse-proxy";
+
+/// How much longer than the upstream may be silent requests wait for the response of another. As long as the layer lets them
+/// wait by default, so that a short time for the upstream makes nobody less patient.
+const SLACK: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -48,7 +55,11 @@ fn sharing(layer: SingleflightLayer, flags: &Flags) -> SingleflightLayer {
         flags::Policy::Origin => Policy::Origin,
         flags::Policy::Route => Policy::Route,
     };
-    layer.policy(policy).result_ttl(flags.ttl_ms).stream_followers(flags.stream_followers).cache_status(NAME)
+    // Those who wait outlast two silences in a row, the second of which is shared. If their patience ended with or before
+    // the upstream's time, they would all ask at once.
+    let wait = flags.upstream_timeout_ms * 2 + SLACK;
+    let layer = layer.policy(policy).result_ttl(flags.ttl_ms).wait_timeout(wait);
+    layer.stream_followers(flags.stream_followers).cache_status(NAME)
 }
 
 /// Ends on Ctrl-C, or when the process is told to terminate.

@@ -1,7 +1,6 @@
 //! The service inside the layer: the upstream, as it answers or does not.
 
 use std::{
-    io,
     pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
@@ -13,17 +12,16 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING},
     uri::{Authority, PathAndQuery, Scheme},
 };
-use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Either, Empty, combinators::UnsyncBoxBody};
 use hyper::body::{Body, Incoming};
 use hyper_util::{
-    client::legacy::{self, Client, ResponseFuture, connect::HttpConnector},
+    client::legacy::{Client, ResponseFuture, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use thiserror::Error;
 use tokio::{select, sync::watch, time::sleep};
 use tower::Service;
 
-use crate::{flags::Flags, hop};
+use crate::{failure::Failure, flags::Flags, hop};
 
 /// Longer than a packet that was lost and is sent again, and shorter than clients wait.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -32,20 +30,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// fails, and nobody may send it twice: so it is this side that closes.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// Why there is no response.
-#[derive(Debug, Error)]
-pub enum UpstreamError {
-    #[error("the upstream cannot be reached")]
-    Unreachable(#[source] legacy::Error),
-    #[error("the upstream cannot be reached in time")]
-    Unconnected,
-    #[error("the upstream broke off before its answer began")]
-    Broken(#[source] legacy::Error),
-    #[error("the upstream did not answer in time")]
-    Silent,
-    #[error("the upstream changed to a protocol that nobody asked for")]
-    Switched,
-}
+/// What the upstream sent, or nothing in its stead.
+pub type Answer = Either<Incoming, Empty<Bytes>>;
 
 #[derive(Clone)]
 pub struct Upstream {
@@ -95,19 +81,32 @@ impl Upstream {
 }
 
 impl Service<Request<Incoming>> for Upstream {
-    type Response = Response<Incoming>;
-    type Error = UpstreamError;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Incoming>, UpstreamError>> + Send>>;
+    type Response = Response<Answer>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Failure>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
         Poll::Ready(Ok(()))
     }
 
+    /// A failure is a response, which the layer shares: after a second one nobody who waits asks again. Errors belong to one
+    /// request, and as many as wait would try one after the other.
+    ///
+    /// Not where the request may change something, which nobody shares anyway: whether the upstream has acted is not known,
+    /// and of an error the layer takes it for granted, so that what was stored is forgotten.
     fn call(&mut self, mut request: Request<Incoming>) -> Self::Future {
+        let safe = request.method().is_safe();
         self.address(&mut request);
         let (sends, sent) = watch::channel(());
         let request = request.map(|body| body.inspect_frame(move |_| sends.send_replace(())).boxed_unsync());
-        Box::pin(answered(self.client.request(request), sent, self.patience))
+        let answer = answered(self.client.request(request), sent, self.patience);
+        Box::pin(async move {
+            match answer.await {
+                Ok(response) => Ok(response.map(Either::Left)),
+                Err(failure) if safe => Ok(failure.answer().map(Either::Right)),
+                Err(failure) => Err(failure),
+            }
+        })
     }
 }
 
@@ -117,37 +116,23 @@ async fn answered(
     answer: ResponseFuture,
     mut sent: watch::Receiver<()>,
     patience: Duration,
-) -> Result<Response<Incoming>, UpstreamError> {
+) -> Result<Response<Incoming>, Failure> {
     let mut answer = pin!(answer);
     let mut response = loop {
         select! {
             biased;
             answer = &mut answer => break answer?,
             Ok(()) = sent.changed() => {}
-            () = sleep(patience) => return Err(UpstreamError::Silent),
+            () = sleep(patience) => return Err(Failure::Silent),
         }
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Switched);
+        return Err(Failure::Switched);
     }
     let version = std::mem::replace(response.version_mut(), Version::HTTP_11);
     hop::strip(response.headers_mut());
     hop::sign(response.headers_mut(), version);
     Ok(response)
-}
-
-impl From<legacy::Error> for UpstreamError {
-    fn from(error: legacy::Error) -> Self {
-        let mut causes = std::iter::successors(std::error::Error::source(&error), |&error| error.source());
-        let timed_out = causes.any(|cause| {
-            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-        });
-        match error.is_connect() {
-            true if timed_out => Self::Unconnected,
-            true => Self::Unreachable(error),
-            false => Self::Broken(error),
-        }
-    }
 }
 
 /// Connects to the upstream, whichever host the upstream is asked for.

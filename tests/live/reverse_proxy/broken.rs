@@ -9,7 +9,7 @@ use super::{
     origin::{ok, plain},
     proxy, read, request, send, within,
 };
-use crate::support::server::free_port;
+use crate::support::{fleet::until, server::free_port};
 
 #[tokio::test]
 async fn nobody_there_is_a_502() {
@@ -75,6 +75,47 @@ async fn silence_is_a_504_and_no_second_request() {
     .await;
 }
 
+/// Long enough for the second silence to end after the ten seconds for which the layer lets requests wait by default. Fails if
+/// the layer sees failures as errors, which each who waits would try for himself, or if those who wait give up before.
+#[tokio::test]
+async fn a_silent_upstream_is_asked_twice_however_many_wait() {
+    within(60, async {
+        let origin = Origin::start(|_, _| Answer::Silence).await;
+        let proxy = proxy(&origin.place, &["--upstream-timeout-ms", "5500"]).await;
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut stream = TcpStream::connect(&proxy.place).await.unwrap();
+            stream.write_all(request("GET", "/", "").as_bytes()).await.unwrap();
+            streams.push(stream);
+        }
+        for stream in streams {
+            let reply = read(stream).await;
+            assert_eq!((reply.status(), reply.body()), (504, String::new()), "{reply:?}");
+        }
+        assert_eq!(origin.count(), 2);
+    })
+    .await;
+}
+
+/// What the upstream has done before it broke off stays done. Fails if the layer sees a response to a request that may change
+/// its target, which it would take for a refusal.
+#[tokio::test]
+async fn a_change_that_is_not_answered_invalidates() {
+    within(30, async {
+        let origin = Origin::start(|request, before| match request.starts_with("PUT") {
+            true => Answer::Reset,
+            false => ok(&before.to_string()),
+        })
+        .await;
+        let proxy = proxy(&origin.place, &["--ttl-ms", "600000"]).await;
+        assert_eq!((get(&proxy, "/").await.body(), get(&proxy, "/").await.body()), ("0".into(), "0".into()));
+        let reply = send(&proxy, request("PUT", "/", "Content-Length: 0\r\n")).await;
+        assert_eq!((reply.status(), reply.body()), (502, String::new()));
+        until(true, async || get(&proxy, "/").await.body() == "2").await;
+    })
+    .await;
+}
+
 /// The upstream has nothing to answer before the request is there. Fails if its time is counted from the start.
 #[tokio::test]
 async fn a_client_that_takes_its_time_is_no_silent_upstream() {
@@ -94,8 +135,7 @@ async fn a_client_that_takes_its_time_is_no_silent_upstream() {
     .await;
 }
 
-/// Fails if the failure becomes a response inside of the layer: a 404 or 501 would be kept, and with an origin's policy a 502
-/// that says so.
+/// Fails if the failure becomes a response that the layer stores, such as a 501.
 #[tokio::test]
 async fn a_failure_is_not_kept() {
     within(30, async {
