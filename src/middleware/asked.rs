@@ -9,14 +9,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
+    header::{CONTENT_LENGTH, CONTENT_RANGE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE},
     request::Parts,
 };
 use http_body::Body;
 
 use super::{
     body::ResponseBody,
-    fields::names,
     future::signed,
     outcome::{Outcome, Why},
     rules::{
@@ -47,7 +46,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// Takes it out of the request's head.
-    pub(super) fn take(head: &mut Parts) -> Self {
+    pub(super) fn take(head: &mut Parts, only_if_cached: bool) -> Self {
         let taken = TAKEN.iter().any(|name| head.headers.contains_key(name)).then(|| {
             let (mut taken, ()) = Request::new(()).into_parts();
             taken.method = head.method.clone();
@@ -57,7 +56,6 @@ impl Asked {
             }
             Box::new(taken)
         });
-        let only_if_cached = names(&head.headers, CACHE_CONTROL, "only-if-cached");
         Self { taken, head: head.method == Method::HEAD, only_if_cached }
     }
 

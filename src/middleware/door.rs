@@ -26,8 +26,13 @@ pub(super) enum Door<R: Body> {
     Open(Key),
 }
 
-/// Looks at a request whose key covers all but the method and what responses vary on. Most requests are let in without a
-/// question to the store.
+/// Whether a request is let in without a look into the store, as most are. They shall not pay for the room that the others
+/// take: what a future may hold is moved with it.
+pub(super) fn is_open(settings: &Settings, asked: &Asked, headers: &HeaderMap) -> bool {
+    !asked.looks_first() && !settings.is_crowded() && directives(settings, headers) == RequestDirectives::default()
+}
+
+/// Looks at a request whose key covers all but the method and what responses vary on.
 pub(super) async fn door<R: Body<Data = Bytes>>(
     settings: &Settings,
     base: Key,

@@ -16,7 +16,7 @@ use super::{
     asked::Asked,
     body::{ResponseBody, Whose},
     directed::{Found, ROUNDS, directives, look},
-    door::{Door, door},
+    door::{Door, door, is_open},
     future::signed,
     layer::Settings,
     lead::{Leader, Own},
@@ -56,7 +56,12 @@ where
         own.map(|own| asked.confirm(sign(own.response, own.outcome.unwrap_or(led), own.fresh), SystemTime::now()))
     };
     let mut waiting = (inner, request);
-    let (base, mut why) = match door(&settings, base, &asked, waiting.1.method(), waiting.1.headers()).await {
+    let (method, headers) = (waiting.1.method(), waiting.1.headers());
+    let door = match is_open(&settings, &asked, headers) {
+        true => Door::Open(base),
+        false => Box::pin(door(&settings, base, &asked, method, headers)).await,
+    };
+    let (base, mut why) = match door {
         Door::Answered(response) => return Ok(response),
         Door::Closed(why) => (None, why),
         Door::Open(base) => (Some(base), Why::Variants),
@@ -131,7 +136,8 @@ where
         // What is stored needs no room.
         let headers = waiting.1.headers();
         if let Some(base) = &base
-            && let Found::Stored(stored, source) = look(&settings, base, headers, &directives(&settings, headers)).await
+            && let Found::Stored(stored, source) =
+                Box::pin(look(&settings, base, headers, &directives(&settings, headers))).await
         {
             return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
         }

@@ -100,7 +100,7 @@ where
             Ok(key) => key,
             Err(why) => return alone(inner, Request::from_parts(head, body), why),
         };
-        let asked = Asked::take(&mut head);
+        let asked = Asked::take(&mut head, stays);
         ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
     }
 }
