@@ -52,6 +52,9 @@ pub(super) struct Settings {
     pub(super) share: Arc<dyn SharePolicy>,
     pub(super) identity: Identity,
     pub(super) invalidates: bool,
+    pub(super) conditions: bool,
+    pub(super) ranges: bool,
+    pub(super) share_errors: bool,
     pub(super) cache_status: Option<CacheStatus>,
 }
 
@@ -78,6 +81,9 @@ impl SingleflightLayer {
             share: Arc::new(share_fn(|_| Share::Default)),
             identity: Identity::new(),
             invalidates: true,
+            conditions: true,
+            ranges: true,
+            share_errors: true,
             cache_status: None,
         }))
     }
@@ -180,6 +186,24 @@ impl SingleflightLayer {
     /// the key makes other keys of requests with other fields: forget those with the [handle](Self::handle).
     pub fn invalidate_on_change(self, on: bool) -> Self {
         self.set(|settings| settings.invalidates = on)
+    }
+
+    /// Whether `If-None-Match` and `If-Modified-Since` are answered on the way out. On by default; off, a request with one of
+    /// them goes to the inner service by itself.
+    pub fn answer_conditions(self, on: bool) -> Self {
+        self.set(|settings| settings.conditions = on)
+    }
+
+    /// Whether a `Range` is cut out of what is stored. On by default; off, a request with one goes to the inner service by
+    /// itself.
+    pub fn answer_ranges(self, on: bool) -> Self {
+        self.set(|settings| settings.ranges = on)
+    }
+
+    /// Whether the second 5xx in a row is given to all who wait. On by default; off, each of them calls the inner service
+    /// himself, one at a time per replica.
+    pub fn share_errors(self, on: bool) -> Self {
+        self.set(|settings| settings.share_errors = on)
     }
 
     /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this name. Off by

@@ -160,7 +160,7 @@ impl Leader<'_> {
         };
         let unfit = read.as_ref().err().copied();
         match read.unwrap_or_default() {
-            Some((value, _)) if failed => Done::Failed(Some(value)),
+            Some((value, _)) if failed => Done::Failed(Some(value).filter(|_| self.settings.share_errors)),
             Some((value, _)) if passing => Done::Passing(value),
             Some((value, plan)) => self.value(value, &plan),
             None if unfit == Some(Unfit::Broken) => Done::Failed(None),
@@ -215,7 +215,7 @@ impl Leader<'_> {
         let stored = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None);
         let response = stored.clone().into_response();
         let _ = tell.send(Ok(Own { response, fresh: Duration::ZERO, outcome: None }));
-        Done::Failed(Some(stored))
+        Done::Failed(Some(stored).filter(|_| self.settings.share_errors))
     }
 
     fn verdict(&self, head: &Parts, landed: Landed) -> Verdict {

@@ -1,6 +1,9 @@
 //! Which requests may fly. Everything here looks at the request alone, before any key is made, and allocates nothing.
 
-use http::{HeaderName, HeaderValue, Method, Request, header::CACHE_CONTROL};
+use http::{
+    HeaderName, HeaderValue, Method, Request,
+    header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE},
+};
 use http_body::Body;
 
 use super::{
@@ -37,6 +40,15 @@ fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
         _ => return None,
     };
     refused.then_some(why)
+}
+
+/// Why `request` goes to the inner service as it came, though the layer could answer what it asks.
+pub(super) fn passes<B>(request: &Request<B>, conditions: bool, ranges: bool) -> Option<Why> {
+    let has = |name| request.headers().contains_key(name);
+    if !conditions && (has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE)) {
+        return Some(Why::Conditional);
+    }
+    (!ranges && has(RANGE)).then_some(Why::Range)
 }
 
 /// Whether nobody may ask the inner service for it.

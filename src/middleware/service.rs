@@ -17,7 +17,7 @@ use super::{
     invalidate::{change, is_unsafe, key_of_reads},
     layer::{Settings, SingleflightLayer},
     outcome::Why,
-    request::{bypass, only_if_cached},
+    request::{bypass, only_if_cached, passes},
 };
 use crate::{backend::Backend, key::Key};
 
@@ -92,7 +92,8 @@ where
             true => ResponseFuture::flight(async { Ok(not_stored()) }),
             false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
         };
-        if let Some(why) = bypass(&request, &settings.identity) {
+        let passes = || passes(&request, settings.conditions, settings.ranges);
+        if let Some(why) = bypass(&request, &settings.identity).or_else(passes) {
             return alone(inner, request, why);
         }
         let (mut head, body) = request.into_parts();

@@ -157,3 +157,23 @@ async fn what_is_not_shared_stays_whole() {
     let response = send(&app, get_with(URI, "if-none-match", "\"a\"")).await;
     assert_eq!((response.status(), field(&response, "set-cookie")), (StatusCode::OK, Some("a=b")));
 }
+
+/// Fails if what is switched off is answered by the layer all the same, or shared.
+#[tokio::test(start_paused = true)]
+async fn what_the_layer_shall_not_answer_goes_to_the_handler() {
+    let calls = Calls::default();
+    let layer = SingleflightLayer::new(Memory::new()).result_ttl(secs(60));
+    let layer = layer.answer_conditions(false).answer_ranges(false);
+    let app = app(&layer, &calls, |request: &Request, call| {
+        let fields = ["if-none-match", "range"].into_iter().filter(|name| request.headers().contains_key(*name));
+        ([("etag", "\"a\"")], format!("{call} {}", fields.collect::<String>()))
+    });
+    send(&app, get(URI)).await;
+    for (name, line, why, expected) in
+        [("if-none-match", "\"a\"", Why::Conditional, "2 if-none-match"), ("range", "bytes=0-1", Why::Range, "3 range")]
+    {
+        let response = send(&app, get_with(URI, name, line)).await;
+        assert_eq!((response.status(), outcome(&response)), (StatusCode::OK, Outcome::Bypassed(why)));
+        assert_eq!(text(response).await, expected);
+    }
+}

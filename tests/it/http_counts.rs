@@ -108,3 +108,20 @@ async fn a_leaders_client_that_leaves_at_a_quarter_costs_nothing() {
         assert!(matches!(outcome(&send(&fleet[replicas - 1], get(URI)).await), Outcome::Hit { .. }));
     }
 }
+
+/// Fails if a failure is given to those who wait although it is to be for its own caller, or if more than one of a replica
+/// runs at a time.
+#[tokio::test(start_paused = true)]
+async fn errors_that_are_not_shared_are_had_one_by_one() {
+    let calls = Calls::default();
+    let layer = SingleflightLayer::new(Memory::new()).share_errors(false).wait_timeout(secs(60));
+    let app = app(&layer, &calls, |_, call| (StatusCode::INTERNAL_SERVER_ERROR, call.to_string()));
+    let start = Instant::now();
+    let mut bodies = Vec::new();
+    for response in together((0..5).map(|_| (app.clone(), get("http://a.test/")))).await {
+        bodies.push(text(response).await);
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["1", "2", "3", "4", "5"]);
+    assert_eq!((calls.count(), start.elapsed()), (5, secs(5)));
+}
