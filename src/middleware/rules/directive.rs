@@ -4,6 +4,10 @@
 //! In a line against the grammar nobody knows where a directive begins or ends. It is not dropped: every word in it that
 //! could be a directive is one, in quotes or out of them, with an argument that says nothing. Who reads the directives
 //! takes that as what restricts most.
+//!
+//! A reader of our own, unlike that of dates and of structured fields: the parser that knows lists of fields belongs to a
+//! whole proxy framework, and keeps one argument for each directive. What to do when a response says a thing twice, or says
+//! it wrong, is what a shared cache has to decide, and has to see for that.
 
 use std::{borrow::Cow, time::Duration};
 
