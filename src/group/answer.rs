@@ -59,6 +59,8 @@ pub(crate) enum Done<T> {
     Failed(Option<T>),
     /// Nobody else may see the outcome; for this long nobody need ask.
     Unshareable(Duration),
+    /// Nor may they see what is stored any more.
+    Withdrawn(Duration),
     /// It did not run, because it turned out to be another flight's. Somebody else is to try.
     Declined,
 }

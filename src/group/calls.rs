@@ -120,9 +120,18 @@ impl<T: Clone + Send + Sync + 'static> Calls<T> {
         Box::pin(async move { Asked::Renewed(attempt, backend.renew(&key, owner, lease).await.ok()) })
     }
 
-    pub(super) fn abort(&self, attempt: Attempt, reason: Reason) -> Call<T> {
+    /// Gives the lease back, and then forgets what is stored, if that is withdrawn. Not the other way round: without its
+    /// lease nobody can say that the key scatters, and an invalidation lets it go on to do so.
+    pub(super) fn abort(&self, attempt: Attempt, reason: Reason, withdrawn: bool) -> Call<T> {
         let (backend, key, owner) = (Arc::clone(&self.backend), self.key.clone(), self.owner(attempt));
-        Box::pin(async move { Asked::Aborted(attempt, backend.abort(&key, owner, reason).await.is_ok()) })
+        Box::pin(async move {
+            let aborted = backend.abort(&key, owner, reason).await.is_ok();
+            // A store that is away is told nothing: then the record lives until its end, as after any outage.
+            if withdrawn && aborted {
+                let _ = backend.invalidate(&key).await;
+            }
+            Asked::Aborted(attempt, aborted)
+        })
     }
 
     /// A value that cannot be encoded has reached the callers of this replica; the others must compute their own.

@@ -52,6 +52,8 @@ pub(super) struct Driver<T: Clone + Send + Sync + 'static> {
     refreshes: bool,
     /// The store has spoken since the last work ended.
     begun: bool,
+    /// What is stored is to go with the lease.
+    withdrawn: bool,
     panic: Option<Box<dyn Any + Send>>,
     /// Held while work runs that no caller waits for.
     detached: Option<Held>,
@@ -130,6 +132,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
             previous: None,
             refreshes: false,
             begun: false,
+            withdrawn: false,
             panic: None,
             detached: None,
             max_detached: options.max_detached,
@@ -193,7 +196,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
         self.cost = self.started.elapsed();
         // The next work may begin without asking the store, where this may be gone by now. Whoever was given it in this
         // instant has yet to be told.
-        self.begun = false;
+        (self.begun, self.withdrawn) = (false, false);
         let (keep, nobody) = (self.keep, self.for_waiters());
         let outcome = match done {
             Ok(Done::Value { value, fresh, stale, keep: longer }) => {
@@ -211,6 +214,10 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 Outcome::Failed { shareable }
             }
             Ok(Done::Unshareable(time)) => Outcome::Unshareable(time),
+            Ok(Done::Withdrawn(time)) => {
+                self.withdrawn = true;
+                Outcome::Unshareable(time)
+            }
             Ok(Done::Declined) => Outcome::Declined,
             Err(error) => {
                 self.panic = error.try_into_panic().ok();
@@ -309,7 +316,9 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 self.in_air.push(self.calls.begin(attempt, followed, Arc::clone(&self.cell.asking)));
             }
             Action::Other(Output::Renew { attempt }) => self.in_air.push(self.calls.renew(attempt)),
-            Action::Other(Output::Abort { attempt, reason }) => self.in_air.push(self.calls.abort(attempt, reason)),
+            Action::Other(Output::Abort { attempt, reason }) => {
+                self.in_air.push(self.calls.abort(attempt, reason, self.withdrawn));
+            }
             Action::Other(Output::Complete { attempt, fence, for_waiters }) => {
                 let (value, lifetimes) = self.computed.as_ref().expect("what is completed was computed");
                 let lifetimes = if for_waiters { self.for_waiters() } else { *lifetimes };

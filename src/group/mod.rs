@@ -304,7 +304,7 @@ impl<T: Clone + Send + Sync + 'static> Group<T> {
                 Done::Value { value, .. } | Done::Passing(value) => {
                     return Ok(Flown { value, source: Source::Alone(why) });
                 }
-                Done::Failed(_) | Done::Unshareable(_) | Done::Declined => why,
+                Done::Failed(_) | Done::Unshareable(_) | Done::Withdrawn(_) | Done::Declined => why,
             },
         };
         let outcome = mine.try_recv().expect("work that ran unshared has left its outcome");

@@ -33,6 +33,13 @@ pub(super) struct Verdict {
     pub(super) once: bool,
 }
 
+impl Verdict {
+    /// Whether the origin shares with nobody any more what it did before. What speaks of one request does not say that.
+    pub(super) fn withdraws(&self) -> bool {
+        self.shared.is_none() && !self.once
+    }
+}
+
 /// Whether the response with this head may serve others than `asker`, asked before its body is read.
 pub(super) fn shareable(
     terms: &Terms,

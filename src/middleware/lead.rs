@@ -94,7 +94,7 @@ impl Leader<'_> {
             }
         };
         let (mut head, body) = response.into_parts();
-        let replaces = previous.is_some();
+        let replaces = previous.as_ref().is_some_and(Previous::serves_others);
         if let Some(previous) = previous.filter(|previous| previous.is_answered_by(&head)) {
             return self.confirmed(&previous, &head, landed, tell).await;
         }
@@ -106,10 +106,11 @@ impl Leader<'_> {
             }
         }
         let verdict = self.verdict(&head, landed);
-        if replaces {
-            self.take_back(&verdict).await;
+        let withdraws = replaces && verdict.withdraws();
+        match self.judge(head, body, verdict, tell, start.announce).await {
+            Done::Unshareable(time) if withdraws => Done::Withdrawn(time),
+            done => done,
         }
-        self.judge(head, body, verdict, tell, start.announce).await
     }
 
     /// A response of the inner service.
@@ -167,7 +168,7 @@ impl Leader<'_> {
             // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
             // the others to scatter.
             None if once || unfit == Some(Unfit::NoRoom) => Done::Unshareable(Duration::ZERO),
-            None => self.scatters(),
+            None => Done::Unshareable(self.pause()),
         }
     }
 
@@ -182,7 +183,7 @@ impl Leader<'_> {
             return self.fails(StatusCode::BAD_GATEWAY, tell);
         };
         let verdict = self.verdict(&whole, landed);
-        self.take_back(&verdict).await;
+        let withdraws = verdict.withdraws();
         let mut cookies = cookies(head).peekable();
         let plan = verdict.shared.filter(|_| cookies.peek().is_none());
         let selection = plan.as_ref().and_then(|_| self.select(&whole, previous.stored().selection()));
@@ -196,15 +197,8 @@ impl Leader<'_> {
             Some(_) if verdict.passing => Done::Passing(stored),
             Some(plan) => self.value(stored, &plan),
             None if verdict.once => Done::Unshareable(Duration::ZERO),
-            None => self.scatters(),
-        }
-    }
-
-    /// What the origin shares with nobody any more is gone for everybody, if it says so of more than one request: what was
-    /// public before is not served until its window ends.
-    async fn take_back(&self, verdict: &Verdict) {
-        if verdict.shared.is_none() && !verdict.once {
-            self.settings.engine.forget_within(self.key).await;
+            None if withdraws => Done::Withdrawn(self.pause()),
+            None => Done::Unshareable(self.pause()),
         }
     }
 
@@ -243,11 +237,11 @@ impl Leader<'_> {
         Done::Value { value, fresh, stale, keep }
     }
 
-    /// Jittered, so that keys which scattered together do not come back together.
-    fn scatters(&self) -> Done<Stored> {
+    /// How long a key scatters. Jittered, so that keys which scattered together do not come back together.
+    fn pause(&self) -> Duration {
         let tenth = self.settings.scatter / 10;
         let jitter = (tenth * 2).mul_f64(rand::random_range(0.0..=1.0));
-        Done::Unshareable(self.settings.scatter.saturating_sub(tenth).saturating_add(jitter))
+        self.settings.scatter.saturating_sub(tenth).saturating_add(jitter)
     }
 }
 

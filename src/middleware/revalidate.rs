@@ -68,6 +68,11 @@ impl Previous {
         &self.copy.value
     }
 
+    /// It is more than what those who waited have missed.
+    pub(super) fn serves_others(&self) -> bool {
+        !self.copy.for_waiters
+    }
+
     /// Nobody may have it without the origin's word.
     pub(super) fn never_stale(&self) -> bool {
         self.stored().plan().never_stale

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::SystemTime};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_singleflight::{Identity, Outcome, Policy, SingleflightLayer, backend::Memory};
 
@@ -216,4 +216,21 @@ async fn varies_still(hidden: (&'static str, &'static str)) {
     sleep(secs(6)).await;
     assert_eq!(text(fleet.send(0, language("de")).await).await, "de 1");
     assert_eq!(text(fleet.send(1, language("en")).await).await, "en 3", "{hidden:?}");
+}
+
+/// Fails if a response that the origin takes back leaves its key without a marker: each burst would queue up once more.
+#[tokio::test(start_paused = true)]
+async fn what_the_origin_takes_back_scatters_its_key() {
+    let fleet = Fleet::of_origin(|_, call| match call {
+        1 => numbered(call, &[("cache-control", "max-age=5"), ("etag", "\"a\"")]),
+        _ => numbered(call, &[("cache-control", "private")]),
+    });
+    fleet.get(0).await.unwrap();
+    sleep(secs(6)).await;
+    for rounds in [2, 1] {
+        let start = Instant::now();
+        fleet.burst().await;
+        assert_eq!(start.elapsed(), secs(rounds));
+    }
+    assert_eq!(fleet.calls.count(), 21);
 }
