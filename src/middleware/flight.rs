@@ -141,12 +141,10 @@ where
         {
             return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
         }
-    }
-    if why == Why::Overloaded
-        && let Some(refusal) = settings.overload.refusal()
-    {
-        // Without `Cache-Status`: a response that is made here, of nothing stored, carries none (RFC 9211, section 2).
-        return Ok(signed(refusal, Outcome::Bypassed(why), Duration::ZERO, None));
+        if let Some(refusal) = settings.overload.refusal() {
+            // Without `Cache-Status`: a response that is made here, of nothing stored, carries none (RFC 9211 §2).
+            return Ok(signed(refusal, Outcome::Bypassed(why), Duration::ZERO, None));
+        }
     }
     let (inner, mut request) = waiting;
     asked.restore(request.headers_mut());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderName, StatusCode,
+    HeaderMap, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING},
     response::Parts,
 };
@@ -13,7 +13,7 @@ use super::{
     policy::{Policy, Terms},
     rules::{
         cache_control::{ResponseDirectives, Scope},
-        freshness::{self, Asker, Landed, Plan, declared_lifetime, initial_age},
+        freshness::{self, Asker, Landed, Plan, declared_lifetime, initial_age, is_understood},
         update::has_validator,
         vary::Varies,
     },
@@ -106,11 +106,10 @@ pub(super) fn is_personal(status: StatusCode) -> bool {
 /// What nobody else may see, whatever a policy says. Asked again of what comes out of the store: a replica with other
 /// rules, or nobody of ours, may have put it there.
 pub(super) fn guarded(status: StatusCode, headers: &HeaderMap, said: &ResponseDirectives) -> bool {
-    let stripped = stripped(said);
-    let minted = headers.contains_key(SET_COOKIE) && !stripped.contains(&&SET_COOKIE);
+    let minted = headers.contains_key(SET_COOKIE) && !said.stripped().any(|name| *name == SET_COOKIE);
     let told = said.private == Scope::Everything
         || said.no_cache == Scope::Everything
-        || said.no_store && !(said.must_understand && matches!(Class::of(status), Class::Usual | Class::Negative));
+        || said.no_store && !(said.must_understand && is_understood(status));
     let varies = Varies::of(headers) == Varies::OnEverything;
     // A body in a coding that belongs to the connection, whose name does not go into a copy.
     let coded = headers.get_all(TRANSFER_ENCODING).iter().any(|line| !line.as_bytes().eq_ignore_ascii_case(b"chunked"));
@@ -121,17 +120,6 @@ pub(super) fn guarded(status: StatusCode, headers: &HeaderMap, said: &ResponseDi
         || varies
         || coded
         || endless.iter().any(|media_type| names(headers, CONTENT_TYPE, media_type))
-}
-
-/// The fields of a response that others must not see: `private="x"`, `no-cache="x"`.
-pub(super) fn stripped(said: &ResponseDirectives) -> Vec<&HeaderName> {
-    fn named(scope: &Scope) -> &[HeaderName] {
-        match scope {
-            Scope::Fields(names) => names,
-            Scope::Nothing | Scope::Everything => &[],
-        }
-    }
-    named(&said.private).iter().chain(named(&said.no_cache)).collect()
 }
 
 /// The life of a response for which the route or a policy vouches.
@@ -158,7 +146,7 @@ fn vouched(
         (_, Share::For(fresh), _) => fresh,
         (_, Share::Default, usual) => usual.unwrap_or_default().min(declared.unwrap_or(Duration::MAX)),
     };
-    let never_stale = said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some();
+    let never_stale = said.never_stale();
     let window = |declared: Option<Duration>, usual: Duration| {
         // What was fresh for nobody is stale for nobody.
         let no = never_stale || fresh.is_zero() || class == Class::Negative;
@@ -172,7 +160,7 @@ fn vouched(
         stale_if_error: window(said.stale_if_error, terms.stale_if_error),
         never_stale,
         validator: !fresh.is_zero() && has_validator(&head.headers),
-        stripped: stripped(said).into_iter().cloned().collect(),
+        stripped: said.stripped().cloned().collect(),
     })
 }
 

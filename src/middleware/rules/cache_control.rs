@@ -26,6 +26,13 @@ pub(in crate::middleware) enum Scope {
 }
 
 impl Scope {
+    fn fields(&self) -> &[HeaderName] {
+        match self {
+            Self::Fields(names) => names,
+            Self::Nothing | Self::Everything => &[],
+        }
+    }
+
     /// A list that names nothing, or what is no field, covers everything: so do caches that know no lists.
     fn widen(&mut self, argument: &Argument<'_>) {
         *self = match (std::mem::take(self), argument.names()) {
@@ -75,6 +82,16 @@ impl ResponseDirectives {
         }
         each(headers, &CACHE_CONTROL, |name, argument| said.note(name, argument));
         said
+    }
+
+    /// Nobody may get it stale (§4.2.4).
+    pub(in crate::middleware) fn never_stale(&self) -> bool {
+        self.must_revalidate || self.proxy_revalidate || self.s_maxage.is_some()
+    }
+
+    /// The fields that others must not see: `private="x"`, `no-cache="x"`.
+    pub(in crate::middleware) fn stripped(&self) -> impl Iterator<Item = &HeaderName> {
+        [&self.private, &self.no_cache].into_iter().flat_map(Scope::fields)
     }
 
     /// Names that are unknown are ignored (§5.2.3).

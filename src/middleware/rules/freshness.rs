@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{
-    HeaderMap, HeaderName, Method,
+    HeaderMap, HeaderName, Method, StatusCode,
     header::{AGE, DATE, EXPIRES},
     response,
 };
@@ -128,7 +128,7 @@ pub(in crate::middleware) fn plan(
     let age = initial_age(response, landed);
     let declared = declared_lifetime(response, &said, landed.now);
     let lifetime = declared.unwrap_or_default().min(age.saturating_add(terms.max_fresh));
-    let never_stale = said.must_revalidate || said.proxy_revalidate || said.s_maxage.is_some();
+    let never_stale = said.never_stale();
     let window = |window: Option<Duration>| match window {
         Some(window) if !never_stale => window.min(terms.max_stale),
         _ => Duration::ZERO,
@@ -146,14 +146,19 @@ pub(in crate::middleware) fn plan(
         stale_if_error: window(said.stale_if_error),
         never_stale,
         validator: has_validator(&response.headers),
-        stripped: [said.no_cache, said.private].into_iter().flat_map(named).collect(),
+        stripped: said.stripped().cloned().collect(),
     })
+}
+
+/// The statuses whose meaning for caches is known, and all of them that are.
+pub(in crate::middleware) fn is_understood(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// The list of §3, in its order.
 fn refusal(request: Asker<'_>, response: &response::Parts, said: &ResponseDirectives) -> Option<NotShared> {
     let status = response.status.as_u16();
-    let understood = matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501);
+    let understood = is_understood(response.status);
     // Once the status is understood, `must-understand` makes of `no-store` a word for other caches (§5.2.2.3).
     let no_store = said.no_store && !said.must_understand;
     let explicit = said.public || said.max_age.is_some() || said.s_maxage.is_some() || expires(response, said);
@@ -209,10 +214,6 @@ pub(in crate::middleware) fn initial_age(response: &response::Parts, landed: Lan
     let first = response.headers.get(AGE).and_then(|line| line.as_bytes().split(|&byte| byte == b',').next());
     let told = first.and_then(|first| delta_seconds(first.trim_ascii())).unwrap_or_default();
     apparent.max(told.saturating_add(landed.delay))
-}
-
-fn named(scope: Scope) -> Vec<HeaderName> {
-    if let Scope::Fields(names) = scope { names } else { Vec::new() }
 }
 
 /// How a stored response may serve a request.
