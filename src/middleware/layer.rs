@@ -5,9 +5,9 @@ use tower_layer::Layer;
 
 use super::{
     cache_status::CacheStatus,
-    handle::Handle,
     identity::Identity,
     key::{KeyExtractor, Target},
+    mode::Http,
     overload::{MAX_RECORDED, Overload, Recorded},
     policy::Terms,
     record::{Binary, Stored},
@@ -26,9 +26,14 @@ use crate::{
 ///
 /// Clones share everything. Layers over clones of one backend handle also share their flights: requests with the same key
 /// share a response wherever they came in, so routes with the same target need different [keys](Self::key).
+///
+/// `M` is what it is for, and need not be named: [`Http`], which is meant where nothing is said.
 #[derive(Clone)]
 #[must_use]
-pub struct SingleflightLayer(Arc<Settings>);
+pub struct SingleflightLayer<M = Http> {
+    pub(super) settings: Arc<Settings>,
+    mode: M,
+}
 
 /// A variant is not counted for longer, however long its responses are kept.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -63,9 +68,15 @@ impl SingleflightLayer {
     ///
     /// The backend is a handle such as [`Memory`](crate::backend::Memory); replicas that share a store share flights.
     pub fn new(backend: impl Backend) -> Self {
+        Self::with(backend, Http::default())
+    }
+}
+
+impl<M> SingleflightLayer<M> {
+    fn with(backend: impl Backend, mode: M) -> Self {
         let variants = backend.locals().get();
         let recorded = Arc::clone(&backend.locals().get::<Recorded>().0);
-        Self(Arc::new(Settings {
+        let settings = Settings {
             engine: Arc::new(Engine::new(Arc::new(backend), Arc::new(Binary))),
             variants,
             options: Options::default(),
@@ -85,7 +96,8 @@ impl SingleflightLayer {
             ranges: true,
             share_errors: true,
             cache_status: None,
-        }))
+        };
+        Self { settings: Arc::new(settings), mode }
     }
 
     /// After how long without a sign of life a leader is replaced. Five seconds by default.
@@ -136,29 +148,10 @@ impl SingleflightLayer {
         self.set(|settings| settings.body_idle_timeout = timeout)
     }
 
-    /// Whether requests on the same replica follow a response while its body still comes, instead of waiting until it is
-    /// complete. Off by default.
-    ///
-    /// They get it from its beginning, each at its own pace, and so do those who come while it runs. The price: who follows
-    /// shares the fate of the response. If its body breaks off, turns out longer than [`max_body`](Self::max_body), pauses
-    /// for longer than [`body_idle_timeout`](Self::body_idle_timeout), or takes longer than
-    /// [`wait_timeout`](Self::wait_timeout) altogether, then the bodies of those who follow end in an error, where those who
-    /// wait would be released to ask for themselves. A server error is not followed: it may be the first of two.
-    ///
-    /// The setting of the layer whose request leads counts.
-    pub fn stream_followers(self, on: bool) -> Self {
-        self.set(|settings| settings.stream_followers = on)
-    }
-
     /// For how long the requests of one key go by themselves after a response that cannot be shared. Ten seconds by
     /// default, give or take a tenth.
     pub fn scatter(self, pause: Duration) -> Self {
         self.set(|settings| settings.scatter = pause)
-    }
-
-    /// Which requests are the same. By default those with equal [`RequestKey`](super::RequestKey)s.
-    pub fn key(self, extractor: impl KeyExtractor) -> Self {
-        self.set(|settings| settings.key = Arc::new(extractor))
     }
 
     /// Which responses are shared, and how long. By default as the [module](super) says.
@@ -169,41 +162,6 @@ impl SingleflightLayer {
     /// What says who asks, and so keeps a request from sharing responses with others.
     pub fn identity(self, identity: Identity) -> Self {
         self.set(|settings| settings.identity = identity)
-    }
-
-    /// Whether a request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows)
-    /// invalidates it once it has succeeded. On by default.
-    ///
-    /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants, and
-    /// a read that is still in the air neither stores nor serves those who come later. So is what the response names in
-    /// `Location` and `Content-Location`, if it has the same authority. It takes one round of exchanges with the store, and
-    /// no longer than its budget: what a store that is away keeps, lives on until its TTL.
-    ///
-    /// A request that ends in an error of the inner service, or whose client leaves, may have changed its target all the
-    /// same, and counts.
-    ///
-    /// What is forgotten is what reads with the fields of this request get. An [extractor](Self::key) that adds fields to
-    /// the key makes other keys of requests with other fields: forget those with the [handle](Self::handle).
-    pub fn invalidate_on_change(self, on: bool) -> Self {
-        self.set(|settings| settings.invalidates = on)
-    }
-
-    /// Whether `If-None-Match` and `If-Modified-Since` are answered on the way out. On by default; off, a request with one of
-    /// them goes to the inner service by itself.
-    pub fn answer_conditions(self, on: bool) -> Self {
-        self.set(|settings| settings.conditions = on)
-    }
-
-    /// Whether a `Range` is cut out of what is stored. On by default; off, a request with one goes to the inner service by
-    /// itself.
-    pub fn answer_ranges(self, on: bool) -> Self {
-        self.set(|settings| settings.ranges = on)
-    }
-
-    /// Whether the second 5xx in a row is given to all who wait. On by default; off, each of them calls the inner service
-    /// himself, one at a time per replica.
-    pub fn share_errors(self, on: bool) -> Self {
-        self.set(|settings| settings.share_errors = on)
     }
 
     /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this name. Off by
@@ -218,19 +176,14 @@ impl SingleflightLayer {
         self.set(|settings| settings.cache_status = name)
     }
 
-    /// Invalidates what this layer has stored, for the application.
-    pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.0))
-    }
-
     #[cfg(test)]
     pub(super) fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.settings)
     }
 
     /// Settings are shared with services that were made already: those keep theirs.
     pub(super) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
-        set(Arc::make_mut(&mut self.0));
+        set(Arc::make_mut(&mut self.settings));
         self
     }
 }
@@ -256,17 +209,17 @@ impl Settings {
     }
 }
 
-impl<S> Layer<S> for SingleflightLayer {
-    type Service = Singleflight<S>;
+impl<S, M: Clone> Layer<S> for SingleflightLayer<M> {
+    type Service = Singleflight<S, M>;
 
-    fn layer(&self, inner: S) -> Singleflight<S> {
-        Singleflight::new(inner, Arc::clone(&self.0))
+    fn layer(&self, inner: S) -> Singleflight<S, M> {
+        Singleflight::new(inner, Arc::clone(&self.settings), self.mode.clone())
     }
 }
 
-impl fmt::Debug for SingleflightLayer {
+impl<M> fmt::Debug for SingleflightLayer<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.settings.fmt(f)
     }
 }
 
@@ -329,8 +282,8 @@ mod tests {
     fn a_clone_that_is_set_leaves_the_others_alone() {
         let one = layer();
         let other = one.clone().result_ttl(Duration::from_secs(5));
-        assert_eq!(one.0.terms.result_ttl, Duration::ZERO);
-        assert_eq!(other.0.terms.result_ttl, Duration::from_secs(5));
-        assert!(Arc::ptr_eq(&one.0.engine, &other.0.engine));
+        assert_eq!(one.settings.terms.result_ttl, Duration::ZERO);
+        assert_eq!(other.settings.terms.result_ttl, Duration::from_secs(5));
+        assert!(Arc::ptr_eq(&one.settings.engine, &other.settings.engine));
     }
 }

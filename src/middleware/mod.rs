@@ -185,6 +185,7 @@ mod layer;
     reason = "dates in responses are held against a clock, and scattering is jittered"
 )]
 mod lead;
+mod mode;
 mod outcome;
 mod overload;
 mod policy;
@@ -198,6 +199,7 @@ mod service;
 mod share;
 mod tape;
 mod variants;
+mod web;
 
 pub use self::{
     body::ResponseBody,
@@ -206,6 +208,7 @@ pub use self::{
     identity::{Caller, Identity, IdentityFn, IdentityPolicy, identity_fn},
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
+    mode::{Http, Web},
     outcome::{Outcome, Why},
     overload::Overload,
     policy::Policy,

@@ -32,7 +32,7 @@ pub(super) struct Recorded(pub(super) Arc<Tally>);
 /// Room for 256 bodies of the greatest length that is usual.
 pub(super) const MAX_RECORDED: usize = 256 << 20;
 
-impl SingleflightLayer {
+impl<M> SingleflightLayer<M> {
     /// How many requests may wait for one key in this process. 65 536 by default.
     ///
     /// A request waits if it finds its key in the air; the one that put it there is not counted, and never turned away.

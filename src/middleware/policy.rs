@@ -7,6 +7,7 @@ use http::{HeaderName, StatusCode};
 use super::{
     SingleflightLayer,
     gate::{Class, is_personal},
+    mode::Web,
 };
 
 /// What decides how long responses are used: [`SingleflightLayer::policy`](super::SingleflightLayer::policy).
@@ -94,18 +95,34 @@ impl Terms {
 }
 
 /// How long responses are used.
-impl SingleflightLayer {
-    /// What decides how long responses are used. By default the [route](Policy::Route).
-    pub fn policy(self, policy: Policy) -> Self {
-        self.terms(|terms| terms.policy = policy)
-    }
-
+impl<M> SingleflightLayer<M> {
     /// How long a response is a hit for everybody. Zero by default: nothing is kept.
     ///
     /// A response that declares a shorter life (`max-age`, `s-maxage`, `Expires`) has that one. Responses that say that
     /// nothing is there have their own [TTL](Self::negative_ttl). [`Policy::Origin`] does not ask for it.
     pub fn result_ttl(self, ttl: Duration) -> Self {
         self.terms(|terms| terms.result_ttl = ttl)
+    }
+
+    /// How long after its TTL a response is served stale while one caller in the fleet refreshes it. Zero by default.
+    ///
+    /// A response that says `stale-while-revalidate` has that window instead. It counts for nothing where the TTL is zero,
+    /// nor for a response that says `must-revalidate`, `proxy-revalidate` or `s-maxage`. [`Policy::Origin`] goes by what
+    /// responses say alone.
+    pub fn warmup_window(self, window: Duration) -> Self {
+        self.terms(|terms| terms.warmup_window = window)
+    }
+
+    fn terms(self, set: impl FnOnce(&mut Terms)) -> Self {
+        self.set(|settings| set(&mut settings.terms))
+    }
+}
+
+/// How long responses are used over HTTP.
+impl<M: Web> SingleflightLayer<M> {
+    /// What decides how long responses are used. By default the [route](Policy::Route).
+    pub fn policy(self, policy: Policy) -> Self {
+        self.terms(|terms| terms.policy = policy)
     }
 
     /// How long a 404, 405, 410, 414 or 501 is a hit for everybody. By default a tenth of the
@@ -128,15 +145,6 @@ impl SingleflightLayer {
             terms.statuses.retain(|(known, _)| *known != status);
             terms.statuses.push((status, ttl));
         })
-    }
-
-    /// How long after its TTL a response is served stale while one caller in the fleet refreshes it. Zero by default.
-    ///
-    /// A response that says `stale-while-revalidate` has that window instead. It counts for nothing where the TTL is zero,
-    /// nor for a response that says `must-revalidate`, `proxy-revalidate` or `s-maxage`. [`Policy::Origin`] goes by what
-    /// responses say alone.
-    pub fn warmup_window(self, window: Duration) -> Self {
-        self.terms(|terms| terms.warmup_window = window)
     }
 
     /// How long after its TTL a response stands in for an inner service that fails: with an error, or with 500, 502, 503 or
@@ -194,9 +202,5 @@ impl SingleflightLayer {
     /// executions with it. `no-store` and `only-if-cached` are honoured always.
     pub fn honor_request_directives(self, on: bool) -> Self {
         self.terms(|terms| terms.honors_requests = on)
-    }
-
-    fn terms(self, set: impl FnOnce(&mut Terms)) -> Self {
-        self.set(|settings| set(&mut settings.terms))
     }
 }

@@ -16,6 +16,7 @@ use super::{
     future::ResponseFuture,
     invalidate::{change, is_unsafe, key_of_reads},
     layer::{Settings, SingleflightLayer},
+    mode::Http,
     outcome::Why,
     request::{bypass, only_if_cached, passes},
 };
@@ -28,9 +29,10 @@ use crate::{backend::Backend, key::Key};
 /// Always ready: the inner service is made ready when it is called, and only then. Dropping the future of a request takes
 /// nothing from others: the flight it led goes on.
 #[derive(Clone)]
-pub struct Singleflight<S> {
+pub struct Singleflight<S, M = Http> {
     inner: S,
     settings: Arc<Settings>,
+    mode: M,
 }
 
 impl<S> Singleflight<S> {
@@ -38,9 +40,11 @@ impl<S> Singleflight<S> {
     pub fn layer(backend: impl Backend) -> SingleflightLayer {
         SingleflightLayer::new(backend)
     }
+}
 
-    pub(super) fn new(inner: S, settings: Arc<Settings>) -> Self {
-        Self { inner, settings }
+impl<S, M> Singleflight<S, M> {
+    pub(super) fn new(inner: S, settings: Arc<Settings>, mode: M) -> Self {
+        Self { inner, settings, mode }
     }
 
     /// The inner service.
@@ -77,33 +81,44 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, B, R> {
-        let settings = &self.settings;
         // A clone, since nobody made `self.inner` ready: the clone is made ready where it is called, if it is.
-        let inner = self.inner.clone();
-        if settings.invalidates && is_unsafe(request.method()) {
-            let (head, body) = request.into_parts();
-            let target = head.clone();
-            let request = Request::from_parts(head, body);
-            return ResponseFuture::flight(change(Arc::clone(settings), target, inner, request));
-        }
-        // What is to be answered only from what is stored never reaches the inner service.
-        let stays = only_if_cached(&request);
-        let alone = |inner, request, why| match stays {
-            true => ResponseFuture::flight(async { Ok(not_stored()) }),
-            false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
-        };
-        let passes = || passes(&request, settings.conditions, settings.ranges);
-        if let Some(why) = bypass(&request, &settings.identity).or_else(passes) {
-            return alone(inner, request, why);
-        }
-        let (mut head, body) = request.into_parts();
-        let key = match place(settings, &mut head) {
-            Ok(key) => key,
-            Err(why) => return alone(inner, Request::from_parts(head, body), why),
-        };
-        let asked = Asked::take(&mut head, stays);
-        ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
+        dispatch(&self.settings, self.inner.clone(), request)
     }
+}
+
+/// The way of a request whose content tells nothing.
+fn dispatch<S, B, R>(settings: &Arc<Settings>, inner: S, request: Request<B>) -> ResponseFuture<S, B, R>
+where
+    S: Service<Request<B>, Response = Response<R>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: Body + Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError> + Send + 'static,
+{
+    if settings.invalidates && is_unsafe(request.method()) {
+        let (head, body) = request.into_parts();
+        let target = head.clone();
+        let request = Request::from_parts(head, body);
+        return ResponseFuture::flight(change(Arc::clone(settings), target, inner, request));
+    }
+    // What is to be answered only from what is stored never reaches the inner service.
+    let stays = only_if_cached(&request);
+    let alone = |inner, request, why| match stays {
+        true => ResponseFuture::flight(async { Ok(not_stored()) }),
+        false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
+    };
+    let passes = || passes(&request, settings.conditions, settings.ranges);
+    if let Some(why) = bypass(&request, &settings.identity).or_else(passes) {
+        return alone(inner, request, why);
+    }
+    let (mut head, body) = request.into_parts();
+    let key = match place(settings, &mut head) {
+        Ok(key) => key,
+        Err(why) => return alone(inner, Request::from_parts(head, body), why),
+    };
+    let asked = Asked::take(&mut head, stays);
+    ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
 }
 
 /// Where a read flies: under the key of its target, or the variant of it that is the partition's. The first of all variants,
@@ -118,7 +133,7 @@ fn place(settings: &Settings, head: &mut Parts) -> Result<Key, Why> {
     })
 }
 
-impl<S: fmt::Debug> fmt::Debug for Singleflight<S> {
+impl<S: fmt::Debug, M> fmt::Debug for Singleflight<S, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Singleflight").field("inner", &self.inner).field("settings", &self.settings).finish()
     }
