@@ -99,7 +99,8 @@ pub use self::{
     group::Group,
     key::{Digest, Key, KeyBuilder},
     middleware::{
-        Caller, Identity, IdentityPolicy, KeyExtractor, Outcome, Overload, Policy, RequestKey, Share, SharePolicy,
-        Singleflight, SingleflightLayer, Why, identity_fn, key_fn, share_fn,
+        BodyKey, BodyKeyExtractor, Caller, Identity, IdentityPolicy, KeyExtractor, Outcome, Overload, Policy,
+        RequestBody, RequestKey, Share, SharePolicy, Singleflight, SingleflightLayer, Why, body_key_fn, identity_fn,
+        key_fn, share_fn,
     },
 };

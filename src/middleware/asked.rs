@@ -59,6 +59,11 @@ impl Asked {
         Self { taken, head: head.method == Method::HEAD, only_if_cached }
     }
 
+    /// Of a request whose method is not GET, and whose fields stay where they are.
+    pub(super) fn nothing_but(only_if_cached: bool) -> Self {
+        Self { taken: None, head: false, only_if_cached }
+    }
+
     /// Gives it back to a request that goes to the inner service for itself.
     pub(super) fn restore(self, headers: &mut HeaderMap) {
         headers.extend(self.taken.map(|taken| taken.headers).unwrap_or_default());

@@ -129,7 +129,7 @@ impl<B: Body> Drop for Collector<B> {
 }
 
 /// The next frame that says something: those without data do not, and without end they would fill the memory.
-async fn content<B: Body<Data = Bytes>>(body: &mut Pin<Box<B>>) -> Option<Result<Frame<Bytes>, B::Error>> {
+pub(super) async fn content<B: Body<Data = Bytes>>(body: &mut Pin<Box<B>>) -> Option<Result<Frame<Bytes>, B::Error>> {
     loop {
         match body.frame().await? {
             Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => consume_budget().await,

@@ -27,7 +27,8 @@ use crate::{
 /// Clones share everything. Layers over clones of one backend handle also share their flights: requests with the same key
 /// share a response wherever they came in, so routes with the same target need different [keys](Self::key).
 ///
-/// `M` is what it is for, and need not be named: [`Http`], which is meant where nothing is said.
+/// `M` is what it is for, and need not be named: [`Http`], which is meant where nothing is said, or
+/// [`Bodies`](super::Bodies) for reads that are told apart by their content.
 #[derive(Clone)]
 #[must_use]
 pub struct SingleflightLayer<M = Http> {
@@ -179,6 +180,14 @@ impl<M> SingleflightLayer<M> {
     #[cfg(test)]
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings)
+    }
+
+    pub(super) fn into_mode<N>(self, mode: N) -> SingleflightLayer<N> {
+        SingleflightLayer { settings: self.settings, mode }
+    }
+
+    pub(super) fn mode_mut(&mut self) -> &mut M {
+        &mut self.mode
     }
 
     /// Settings are shared with services that were made already: those keep theirs.

@@ -69,7 +69,7 @@ impl Leader<'_> {
     {
         let terms = &self.settings.terms;
         let mut previous = Previous::of(start.previous, self.headers);
-        if let Some(previous) = &mut previous {
+        if let Some(previous) = previous.as_mut().filter(|_| self.confirms()) {
             previous.ask(terms, request.headers_mut());
         }
         let sent = Instant::now();
@@ -212,10 +212,21 @@ impl Leader<'_> {
         Done::Failed(Some(stored).filter(|_| self.settings.share_errors))
     }
 
+    /// Whether the origin can be asked if what is stored still holds: conditions mean other things with other methods.
+    fn confirms(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD)
+    }
+
     fn verdict(&self, head: &Parts, landed: Landed) -> Verdict {
         let credentials = self.settings.identity.has_credentials(self.headers);
-        let asker = Asker { method: &self.method, headers: self.headers, credentials };
-        shareable(&self.settings.terms, asker, head, landed, &*self.settings.share)
+        // What flies by another method is a read because the application says so.
+        let method = if self.method == Method::HEAD { &Method::HEAD } else { &Method::GET };
+        let asker = Asker { method, headers: self.headers, credentials };
+        let mut verdict = shareable(&self.settings.terms, asker, head, landed, &*self.settings.share);
+        if let Some(plan) = verdict.shared.as_mut().filter(|_| !self.confirms()) {
+            plan.validator = false;
+        }
+        verdict
     }
 
     /// What selects this response, and for requests like the one that asked; what selected the one that it confirms goes on

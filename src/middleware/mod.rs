@@ -41,6 +41,9 @@
 //! whole. `If-None-Match` and `If-Modified-Since` are answered with 304 on the way out. One `Range` is cut out of what is
 //! stored, with 206, and bypasses if nothing is. `only-if-cached` is answered from what is stored, or with 504.
 //!
+//! So do, on routes where they only read, `POST` and `QUERY`, told apart by their content, once a
+//! [`body_key`](SingleflightLayer::body_key) says how.
+//!
 //! A request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows) invalidates it
 //! once it has [succeeded](SingleflightLayer::invalidate_on_change), fleet-wide: what is stored is gone, and a read that is
 //! still in the air neither stores its response nor serves it to those who come later. The application does the same with the
@@ -162,6 +165,7 @@ mod authority;
 mod body;
 mod cache_status;
 mod collect;
+mod content;
 #[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
 mod directed;
 #[expect(clippy::disallowed_methods, reason = "conditions are held against a clock")]
@@ -192,6 +196,7 @@ mod policy;
 mod record;
 mod recording;
 mod request;
+mod request_body;
 #[expect(clippy::disallowed_methods, reason = "how long a response has been kept is measured")]
 mod revalidate;
 mod rules;
@@ -203,15 +208,17 @@ mod web;
 
 pub use self::{
     body::ResponseBody,
+    content::{BodyKey, BodyKeyExtractor, BodyKeyFn, body_key_fn},
     future::ResponseFuture,
     handle::Handle,
     identity::{Caller, Identity, IdentityFn, IdentityPolicy, identity_fn},
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
-    mode::{Http, Web},
+    mode::{Bodies, Http, Web},
     outcome::{Outcome, Why},
     overload::Overload,
     policy::Policy,
+    request_body::RequestBody,
     service::Singleflight,
     share::{Share, ShareFn, SharePolicy, share_fn},
 };

@@ -39,9 +39,10 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// The method is neither `GET` nor `HEAD`.
+    /// The method is neither `GET` nor `HEAD`, nor is it a read that is told apart by its
+    /// [content](super::SingleflightLayer::body_key).
     Method,
-    /// The request carries content.
+    /// The request carries content of which no key is made.
     Content,
     /// A field says who asks, such as `Authorization`, `Cookie` or `X-Forwarded-User`; or an
     /// [identity policy](super::IdentityPolicy) says so.

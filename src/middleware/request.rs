@@ -1,7 +1,7 @@
 //! Which requests may fly. Everything here looks at the request alone, before any key is made, and allocates nothing.
 
 use http::{
-    HeaderName, HeaderValue, Method, Request,
+    HeaderMap, HeaderName, HeaderValue, Method, Request,
     header::{CACHE_CONTROL, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE},
 };
 use http_body::Body;
@@ -17,12 +17,17 @@ pub(super) fn bypass<B: Body>(request: &Request<B>, identity: &Identity) -> Opti
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Some(Why::Method);
     }
+    refused(request.headers(), identity, false).or_else(|| has_content(request.body()).then_some(Why::Content))
+}
+
+/// Which field makes it so; with `content`, the request may have some.
+pub(super) fn refused(headers: &HeaderMap, identity: &Identity, content: bool) -> Option<Why> {
     // One pass over the lines that are there, rather than a look-up for every field that matters: repeated lines are
     // seen for free.
-    let refused = request.headers().iter().find_map(|(name, line)| {
-        refuses(name, line).or_else(|| identity.names_caller(name, line).then_some(Why::Identity))
-    });
-    refused.or_else(|| has_content(request.body()).then_some(Why::Content))
+    headers.iter().find_map(|(name, line)| {
+        let why = refuses(name, line).filter(|why| !content || *why != Why::Content);
+        why.or_else(|| identity.names_caller(name, line).then_some(Why::Identity))
+    })
 }
 
 fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
@@ -43,8 +48,8 @@ fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
 }
 
 /// Why `request` goes to the inner service as it came, though the layer could answer what it asks.
-pub(super) fn passes<B>(request: &Request<B>, conditions: bool, ranges: bool) -> Option<Why> {
-    let has = |name| request.headers().contains_key(name);
+pub(super) fn passes(headers: &HeaderMap, conditions: bool, ranges: bool) -> Option<Why> {
+    let has = |name| headers.contains_key(name);
     if !conditions && (has(IF_NONE_MATCH) || has(IF_MODIFIED_SINCE)) {
         return Some(Why::Conditional);
     }
@@ -54,7 +59,11 @@ pub(super) fn passes<B>(request: &Request<B>, conditions: bool, ranges: bool) ->
 /// Whether nobody may ask the inner service for it.
 pub(super) fn only_if_cached<B>(request: &Request<B>) -> bool {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    reads && names(request.headers(), CACHE_CONTROL, "only-if-cached")
+    reads && says_only_if_cached(request.headers())
+}
+
+pub(super) fn says_only_if_cached(headers: &HeaderMap) -> bool {
+    names(headers, CACHE_CONTROL, "only-if-cached")
 }
 
 fn has_content(body: &impl Body) -> bool {

@@ -30,9 +30,9 @@ use crate::{backend::Backend, key::Key};
 /// nothing from others: the flight it led goes on.
 #[derive(Clone)]
 pub struct Singleflight<S, M = Http> {
-    inner: S,
-    settings: Arc<Settings>,
-    mode: M,
+    pub(super) inner: S,
+    pub(super) settings: Arc<Settings>,
+    pub(super) mode: M,
 }
 
 impl<S> Singleflight<S> {
@@ -87,7 +87,7 @@ where
 }
 
 /// The way of a request whose content tells nothing.
-fn dispatch<S, B, R>(settings: &Arc<Settings>, inner: S, request: Request<B>) -> ResponseFuture<S, B, R>
+pub(super) fn dispatch<S, B, R>(settings: &Arc<Settings>, inner: S, request: Request<B>) -> ResponseFuture<S, B, R>
 where
     S: Service<Request<B>, Response = Response<R>> + Send + 'static,
     S::Future: Send + 'static,
@@ -108,7 +108,7 @@ where
         true => ResponseFuture::flight(async { Ok(not_stored()) }),
         false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
     };
-    let passes = || passes(&request, settings.conditions, settings.ranges);
+    let passes = || passes(request.headers(), settings.conditions, settings.ranges);
     if let Some(why) = bypass(&request, &settings.identity).or_else(passes) {
         return alone(inner, request, why);
     }
@@ -123,7 +123,7 @@ where
 
 /// Where a read flies: under the key of its target, or the variant of it that is the partition's. The first of all variants,
 /// so that what is known of `HEAD` and of `Vary` is known for one partition alone.
-fn place(settings: &Settings, head: &mut Parts) -> Result<Key, Why> {
+pub(super) fn place(settings: &Settings, head: &mut Parts) -> Result<Key, Why> {
     // Asked before a key is made: what bypasses costs no memory.
     let partition = settings.identity.partition(head)?;
     let key = key_of_reads(settings, head).ok_or(Why::NoKey)?;

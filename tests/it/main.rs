@@ -7,6 +7,7 @@ mod histories;
 mod http_asked;
 mod http_caps;
 mod http_confirm;
+mod http_content;
 mod http_counts;
 mod http_flight;
 mod http_follow;

@@ -1,0 +1,196 @@
+//! Reads that are told apart by their content: searches by `POST`, queries.
+
+mod service;
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Method, Request,
+    header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+    request::Parts,
+};
+use http_body::Body;
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    fields::digits,
+    layer::SingleflightLayer,
+    mode::{Bodies, Http},
+};
+use crate::key::Key;
+
+/// The version of the layout of keys of contents.
+const DOMAIN: &str = "http content 1";
+
+/// What says how content is to be read, hence is part of every key.
+const DESCRIPTIONS: [HeaderName; 3] = [CONTENT_TYPE, CONTENT_ENCODING, CONTENT_LANGUAGE];
+
+/// Decides which requests with content are reads, and which of them are the same:
+/// [`SingleflightLayer::body_key`].
+///
+/// See [`BodyKey`] for the usual ones, and [`body_key_fn`] for closures.
+pub trait BodyKeyExtractor: Send + Sync + 'static {
+    /// What of the content tells this request from others with the same target; `None` if it may change something, or
+    /// cannot be told apart.
+    ///
+    /// The target, the method, `Content-Type`, `Content-Encoding` and `Content-Language` are in the key already, and so is
+    /// what the layer's [key extractor](super::KeyExtractor) takes of the head. The content is as it came, in whatever
+    /// coding. Whatever the handler reads of it must be covered: two requests with equal keys get the same response.
+    fn key(&self, head: &Parts, content: &[u8]) -> Option<Key>;
+}
+
+/// A [`BodyKeyExtractor`] from a closure.
+///
+/// ```
+/// use tower_singleflight::{Key, body_key_fn};
+///
+/// // Searches differ in their first line; what follows is for the statistics.
+/// let by_first_line = body_key_fn(|_, content| {
+///     let line = content.split(|&byte| byte == b'\n').next()?;
+///     Some(Key::builder("first line").part(line).finish())
+/// });
+/// # let _: &dyn tower_singleflight::BodyKeyExtractor = &by_first_line;
+/// ```
+pub fn body_key_fn<F>(key: F) -> BodyKeyFn<F>
+where
+    F: Fn(&Parts, &[u8]) -> Option<Key> + Send + Sync + 'static,
+{
+    BodyKeyFn(key)
+}
+
+/// The extractor that [`body_key_fn`] makes.
+#[derive(Clone, Copy)]
+pub struct BodyKeyFn<F>(F);
+
+impl<F> BodyKeyExtractor for BodyKeyFn<F>
+where
+    F: Fn(&Parts, &[u8]) -> Option<Key> + Send + Sync + 'static,
+{
+    fn key(&self, head: &Parts, content: &[u8]) -> Option<Key> {
+        (self.0)(head, content)
+    }
+}
+
+impl<F> fmt::Debug for BodyKeyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BodyKeyFn").finish_non_exhaustive()
+    }
+}
+
+/// The usual [`BodyKeyExtractor`]s.
+#[derive(Clone, Debug)]
+pub struct BodyKey(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Digest,
+}
+
+impl BodyKey {
+    /// All of the content, byte by byte: every request is a read, and those with equal content are the same.
+    pub fn digest() -> Self {
+        Self(Kind::Digest)
+    }
+}
+
+impl BodyKeyExtractor for BodyKey {
+    fn key(&self, _: &Parts, content: &[u8]) -> Option<Key> {
+        match self.0 {
+            Kind::Digest => Some(Key::builder("digest").part(Sha256::digest(content)).finish()),
+        }
+    }
+}
+
+/// How content is read, and told apart.
+#[derive(Clone)]
+pub(super) struct Content {
+    extractor: Arc<dyn BodyKeyExtractor>,
+    pub(super) most: usize,
+}
+
+impl Content {
+    /// Whether this request may be a read that is told apart by its content, and all of that may be read.
+    pub(super) fn may_tell<B: Body>(&self, request: &Request<B>) -> bool {
+        let reads = *request.method() == Method::POST || request.method().as_str() == "QUERY";
+        // Its client holds the content back until the inner service asks for it, or refuses.
+        reads && !request.headers().contains_key(EXPECT) && self.fits(request)
+    }
+
+    fn fits<B: Body>(&self, request: &Request<B>) -> bool {
+        let declared = request.headers().get(CONTENT_LENGTH).and_then(|line| digits(line.as_bytes()));
+        declared.unwrap_or_default().max(request.body().size_hint().lower()) <= self.most as u64
+    }
+
+    /// What tells a request with this content from others, below the key of its target.
+    pub(super) fn key(&self, head: &Parts, content: &Bytes) -> Option<Key> {
+        let key = self.extractor.key(head, content)?;
+        let method = Key::builder(DOMAIN).part(head.method.as_str());
+        let descriptions = DESCRIPTIONS.iter().fold(method, |key, name| {
+            let lines = head.headers.get_all(name).iter().map(HeaderValue::as_bytes);
+            lines.fold(key.part(name), |key, line| key.part([1]).part(line)).part([0])
+        });
+        Some(descriptions.part(key.canonical()).finish())
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+impl SingleflightLayer<Http> {
+    /// Lets requests by `POST` and `QUERY` fly that are reads: those of which `extractor` makes a key.
+    ///
+    /// Only for routes where that is so: a `POST` that flies reaches the inner service once for all who send the same. What
+    /// the extractor makes no key of goes to the inner service as without this, and a `POST` then
+    /// [invalidates](Self::invalidate_on_change) its target. So does a `POST` whose content is longer than
+    /// [`max_request_body`](SingleflightLayer::max_request_body), breaks off, pauses for longer than
+    /// [`body_idle_timeout`](Self::body_idle_timeout), or has trailers.
+    ///
+    /// Their keys are [variants](Key::variant) of the key of a `GET` of the same target: what invalidates that takes their
+    /// responses along. Conditions and ranges are not answered for them, and nothing stored is confirmed.
+    ///
+    /// The inner service takes [`RequestBody<B>`](super::RequestBody) in place of `B`. Routers of axum and tonic do, and so
+    /// does anything generic; before a service that insists on one type of body, map it:
+    /// `.map_request(|request: Request<RequestBody<_>>| request.map(axum::body::Body::new))`.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, http::Request, routing::post};
+    /// use tower::ServiceExt;
+    /// use tower_singleflight::{BodyKey, Outcome, SingleflightLayer, backend::Memory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = SingleflightLayer::new(Memory::new()).result_ttl(std::time::Duration::from_secs(5));
+    /// let search = async |words: String| format!("found {words}");
+    /// let app = Router::new().route("/search", post(search).layer(layer.body_key(BodyKey::digest())));
+    ///
+    /// let mut outcomes = Vec::new();
+    /// for words in ["red shoes", "blue shoes", "red shoes"] {
+    ///     let request = Request::post("http://a.test/search").body(Body::from(words)).unwrap();
+    ///     let response = app.clone().oneshot(request).await.unwrap();
+    ///     outcomes.push(*response.extensions().get::<Outcome>().unwrap());
+    /// }
+    /// assert_eq!(outcomes[..2], [Outcome::Led, Outcome::Led]);
+    /// assert!(matches!(outcomes[2], Outcome::Hit { .. }));
+    /// # }
+    /// ```
+    pub fn body_key(self, extractor: impl BodyKeyExtractor) -> SingleflightLayer<Bodies> {
+        self.into_mode(Bodies(Content { extractor: Arc::new(extractor), most: 64 << 10 }))
+    }
+}
+
+impl SingleflightLayer<Bodies> {
+    /// How many bytes of content are read to tell a request from others. 64 KiB by default.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is zero.
+    pub fn max_request_body(mut self, bytes: usize) -> Self {
+        assert!(bytes > 0, "`max_request_body` must be more than zero");
+        self.mode_mut().0.most = bytes;
+        self
+    }
+}
