@@ -75,7 +75,8 @@
 //!
 //! # Features
 //!
-//! `redis` (default) adds [`backend::Redis`]; `json` (default) adds [`codec::Json`], with which [`Group::new`] stores; `axum`
+//! `redis` (default) adds [`backend::Redis`]; `json` (default) adds [`codec::Json`], with which [`Group::new`] stores, and
+//! [`BodyKey::json`]; `graphql` adds [`BodyKey::graphql`]; `axum`
 //! reads the target of a request as it was before nested routers stripped prefixes; `contract` adds the
 //! [tests](backend::contract) that a backend of your own must pass; `full` is all of them. Features only add.
 

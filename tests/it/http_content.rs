@@ -282,3 +282,22 @@ async fn reads_by_get_fly_as_ever() {
     let with_content = Request::get(URI).body("x".into()).unwrap();
     assert_eq!(outcome(&send(&fleet[0], with_content).await), Outcome::Bypassed(Why::Content));
 }
+
+/// Fails if a mutation flies, or leaves what queries have stored.
+#[tokio::test(start_paused = true)]
+async fn graphql_queries_fly_and_mutations_forget_them() {
+    let calls = Calls::default();
+    let memory = Memory::new();
+    let [here, there] = [memory.replica(), memory]
+        .map(|memory| app(SingleflightLayer::new(memory).result_ttl(secs(60)).body_key(BodyKey::graphql()), &calls));
+    let query = r#"{"query":"query Q($id: Int) { item(id: $id) { name } }","variables":{"id":7,"of":"x"}}"#;
+    let same = r#"{"variables":{"of":"x","id":7},"query":"query Q($id: Int) { item(id: $id) { name } }"}"#;
+    let other = r#"{"query":"query Q($id: Int) { item(id: $id) { name } }","variables":{"id":8,"of":"x"}}"#;
+    let burst = [query, same, other].map(|content| [(here.clone(), post(content)), (there.clone(), post(content))]);
+    assert_eq!((led(&together(burst.into_iter().flatten()).await), calls.count()), (2, 2));
+
+    let mutation = r#"{"query":"mutation { rename(id: 7) { name } }"}"#;
+    let mutations = together([(here.clone(), post(mutation)), (there.clone(), post(mutation))]).await;
+    assert!(mutations.iter().all(|response| outcome(response) == Outcome::Bypassed(Why::Method)));
+    assert_eq!((outcome(&send(&there, post(same)).await), calls.count()), (Outcome::Led, 5));
+}

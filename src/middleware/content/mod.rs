@@ -1,5 +1,9 @@
 //! Reads that are told apart by their content: searches by `POST`, queries.
 
+#[cfg(feature = "graphql")]
+mod graphql;
+#[cfg(feature = "json")]
+mod json;
 mod service;
 
 use std::{fmt, sync::Arc};
@@ -85,6 +89,10 @@ pub struct BodyKey(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     Digest,
+    #[cfg(feature = "json")]
+    Json(Vec<(String, json::Pointer)>),
+    #[cfg(feature = "graphql")]
+    GraphQl,
 }
 
 impl BodyKey {
@@ -92,14 +100,83 @@ impl BodyKey {
     pub fn digest() -> Self {
         Self(Kind::Digest)
     }
+
+    /// What lies at these places of content in JSON, given by their pointers ([RFC 6901]); the rest may differ. Every request
+    /// whose content is JSON is a read.
+    ///
+    /// Blanks and the order of members do not count, and what is missing differs from `null`. Scalars are compared as the
+    /// text that they are: `1` is not `1.0`. No key is made of content with a `Content-Encoding`, of what is nested deeper than
+    /// 64 levels, nor of an object on the way that names a member twice.
+    ///
+    /// ```
+    /// # use tower_singleflight::{BodyKey, BodyKeyExtractor};
+    /// let key = BodyKey::json(["/words", "/page"]);
+    /// let (head, ()) = http::Request::new(()).into_parts();
+    /// let of = |content: &str| key.key(&head, content.as_bytes()).unwrap();
+    /// assert_eq!(of(r#"{"words": "red shoes", "session": 7}"#), of(r#"{"session": 8, "words": "red shoes"}"#));
+    /// assert_ne!(of(r#"{"words": "red shoes"}"#), of(r#"{"words": "red shoes", "page": 2}"#));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If one of them is no pointer: it is empty or begins with `/`, and `~` stands before `0` and `1` alone.
+    ///
+    /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
+    #[cfg(feature = "json")]
+    pub fn json<'a>(pointers: impl IntoIterator<Item = &'a str>) -> Self {
+        let pointer = |text: &str| match json::Pointer::new(text) {
+            Some(pointer) => (text.to_owned(), pointer),
+            None => panic!("`BodyKey::json` takes JSON pointers such as \"/page\", and {text:?} is none"),
+        };
+        Self(Kind::Json(pointers.into_iter().map(pointer).collect()))
+    }
+
+    /// A request in [GraphQL]: its document, its variables and whatever else it holds. It is a read if all operations of
+    /// the document are queries.
+    ///
+    /// Of mutations, subscriptions, batches, documents that cannot be parsed, and requests without a document (persisted
+    /// queries) no key is made; nor of what [`json`](Self::json) makes none of. By `POST` these invalidate their target,
+    /// so that a mutation forgets all queries to it; [`invalidate_on_change`](SingleflightLayer::invalidate_on_change) is how
+    /// not to.
+    ///
+    /// A server that reports errors in a 200 has them kept for the [result TTL](SingleflightLayer::result_ttl), like any 200.
+    ///
+    /// [GraphQL]: https://graphql.github.io/graphql-over-http/draft/
+    #[cfg(feature = "graphql")]
+    pub fn graphql() -> Self {
+        Self(Kind::GraphQl)
+    }
 }
 
 impl BodyKeyExtractor for BodyKey {
-    fn key(&self, _: &Parts, content: &[u8]) -> Option<Key> {
-        match self.0 {
+    fn key(&self, head: &Parts, content: &[u8]) -> Option<Key> {
+        #[cfg(not(feature = "json"))]
+        let _ = head;
+        #[cfg(feature = "json")]
+        let text = || str::from_utf8(content).ok().filter(|_| !head.headers.contains_key(CONTENT_ENCODING));
+        match &self.0 {
             Kind::Digest => Some(Key::builder("digest").part(Sha256::digest(content)).finish()),
+            #[cfg(feature = "json")]
+            Kind::Json(pointers) => {
+                let text = text()?;
+                let mut key = Key::builder("json");
+                for (pointer, place) in pointers {
+                    let found = place.find(text)?;
+                    key =
+                        found.iter().fold(key.part(pointer), |key, value| key.part([1]).part(digest(value))).part([0]);
+                }
+                Some(key.finish())
+            }
+            #[cfg(feature = "graphql")]
+            Kind::GraphQl => Some(Key::builder("graphql").part(digest(&graphql::query(text()?)?)).finish()),
         }
     }
+}
+
+/// Keys lie in the store and in memory: short whatever they are made of.
+#[cfg(feature = "json")]
+fn digest(text: &str) -> impl AsRef<[u8]> + use<> {
+    Sha256::digest(text.as_bytes())
 }
 
 /// How content is read, and told apart.
