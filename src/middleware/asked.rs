@@ -35,6 +35,18 @@ pub(super) fn not_stored<R: Body<Data = Bytes>>() -> Response<ResponseBody<R>> {
 /// What is taken out of a request.
 const TAKEN: [HeaderName; 4] = [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE];
 
+fn take<const N: usize>(head: &mut Parts, names: [HeaderName; N]) -> Option<Box<Parts>> {
+    names.iter().any(|name| head.headers.contains_key(name)).then(|| {
+        let (mut taken, ()) = Request::new(()).into_parts();
+        taken.method = head.method.clone();
+        for name in names {
+            taken.headers.extend(head.headers.get_all(&name).iter().map(|line| (name.clone(), line.clone())));
+            head.headers.remove(name);
+        }
+        Box::new(taken)
+    })
+}
+
 /// What one request asks.
 #[derive(Debug)]
 pub(super) struct Asked {
@@ -47,16 +59,12 @@ pub(super) struct Asked {
 impl Asked {
     /// Takes it out of the request's head.
     pub(super) fn take(head: &mut Parts, only_if_cached: bool) -> Self {
-        let taken = TAKEN.iter().any(|name| head.headers.contains_key(name)).then(|| {
-            let (mut taken, ()) = Request::new(()).into_parts();
-            taken.method = head.method.clone();
-            for name in TAKEN {
-                taken.headers.extend(head.headers.get_all(&name).iter().map(|line| (name.clone(), line.clone())));
-                head.headers.remove(name);
-            }
-            Box::new(taken)
-        });
-        Self { taken, head: head.method == Method::HEAD, only_if_cached }
+        Self { taken: take(head, TAKEN), head: head.method == Method::HEAD, only_if_cached }
+    }
+
+    /// Takes out a field that says something else, for this caller alone.
+    pub(super) fn take_only(head: &mut Parts, name: HeaderName) -> Self {
+        Self { taken: take(head, [name]), head: false, only_if_cached: false }
     }
 
     /// Of a request whose method is not GET, and whose fields stay where they are.

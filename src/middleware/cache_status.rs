@@ -56,6 +56,7 @@ fn reason(why: Why) -> &'static str {
         | Why::StoreUnavailable
         | Why::Poisoned
         | Why::Superseded
+        | Why::Deadline
         | Why::Overloaded => "uri-miss",
         _ => "bypass",
     }

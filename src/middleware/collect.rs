@@ -10,6 +10,7 @@ use tower::BoxError;
 
 use super::{
     body::{ResponseBody, Rest, Whose},
+    grpc::frame::Prefix,
     tape::{Reader, Tape, Whole},
 };
 use crate::group::Held;
@@ -23,8 +24,28 @@ pub(super) struct Collector<B: Body> {
     body: Option<Pin<Box<B>>>,
     tape: Arc<Tape>,
     length: u64,
+    prefix: Prefix,
     /// To the caller whose response it is, once he reads along.
     rest: Option<oneshot::Sender<Rest<B>>>,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Extent {
+    /// So many bytes at most.
+    Bytes(u64),
+    /// One message of gRPC, of so many bytes at most. The next one is none of what is recorded, however soon it comes.
+    Message(u64),
+}
+
+impl Extent {
+    /// How many bytes there may be, as far as is known by now.
+    fn most(self, prefix: &Prefix) -> u64 {
+        match self {
+            Self::Bytes(most) => most,
+            Self::Message(most) => prefix.length().map_or(most, |length| if length <= most { length } else { 0 }),
+        }
+    }
 }
 
 /// How reading ended.
@@ -44,14 +65,14 @@ impl<B: Body<Data = Bytes>> Collector<B> {
     /// What it records counts as `room` until nobody can read it any more.
     pub(super) fn new(body: B, room: Held) -> Self {
         let tape = Arc::new(Tape::new(body.size_hint(), room));
-        Self { body: Some(Box::pin(body)), tape, length: 0, rest: None }
+        Self { body: Some(Box::pin(body)), tape, length: 0, prefix: Prefix::default(), rest: None }
     }
 
-    /// Reads until the body ends, is longer than `limit`, nothing comes of it for as long as `idle`, or more is recorded in
+    /// Reads until the body ends, is longer than `extent`, nothing comes of it for as long as `idle`, or more is recorded in
     /// this process than `most`. Cancel safe: what was read stays here.
-    pub(super) async fn read(&mut self, limit: u64, idle: Duration, most: usize) -> End<B::Error> {
+    pub(super) async fn read(&mut self, extent: Extent, idle: Duration, most: usize) -> End<B::Error> {
         let Some(body) = &mut self.body else { return End::Complete };
-        while self.length <= limit {
+        while self.length <= extent.most(&self.prefix) {
             let frame = match timeout(idle, content(body)).await {
                 Err(_) => return End::Over,
                 Ok(None) => return End::Complete,
@@ -61,11 +82,12 @@ impl<B: Body<Data = Bytes>> Collector<B> {
             match frame.into_data() {
                 Ok(chunk) => {
                     self.length += chunk.len() as u64;
+                    self.prefix.see(&chunk);
                     if !self.tape.push(chunk, body.size_hint(), most) {
                         return End::NoRoom;
                     }
                     // Whoever reads along may take the last byte for the end, and go.
-                    if self.length <= limit && body.is_end_stream() {
+                    if self.length <= extent.most(&self.prefix) && body.is_end_stream() {
                         return End::Complete;
                     }
                 }
@@ -198,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn a_whole_body_is_one_piece_with_its_trailers() {
         let mut collector = Collector::new(script(&["ab", "", "c"]), Arc::new(Tally::default()).hold());
-        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
+        assert_eq!(collector.read(Extent::Bytes(3), IDLE, usize::MAX).await, End::Complete);
         assert_eq!(collector.length(), 3);
         assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
     }
@@ -227,14 +249,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_piece_is_the_end() {
         let mut collector = Collector::new(Over(Some(Bytes::from_static(b"abc"))), Arc::new(Tally::default()).hold());
-        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
+        assert_eq!(collector.read(Extent::Bytes(3), IDLE, usize::MAX).await, End::Complete);
     }
 
     #[tokio::test]
     async fn frames_without_data_are_not_kept() {
         let mut collector = Collector::new(script(&[""; 1000]), Arc::new(Tally::default()).hold());
         let mut body = collector.stream();
-        assert_eq!(collector.read(3, IDLE, usize::MAX).await, End::Complete);
+        assert_eq!(collector.read(Extent::Bytes(3), IDLE, usize::MAX).await, End::Complete);
         collector.whole();
         assert_eq!(body.frame().await.unwrap().unwrap().into_trailers().unwrap(), trailers());
     }
@@ -244,7 +266,7 @@ mod tests {
     async fn a_body_over_the_limit_comes_back_whole() {
         for limit in 0..6 {
             let mut collector = Collector::new(script(&["ab", "c", "def"]), Arc::new(Tally::default()).hold());
-            assert_eq!(collector.read(limit, IDLE, usize::MAX).await, End::Over);
+            assert_eq!(collector.read(Extent::Bytes(limit), IDLE, usize::MAX).await, End::Over);
             let body = collector.stream();
             drop(collector);
             assert_eq!(body.size_hint().exact(), Some(6), "{limit}");
@@ -258,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_read_past_the_limit() {
         let mut collector = Collector::new(script(&["ab", "c", "def"]), Arc::new(Tally::default()).hold());
-        assert_eq!(collector.read(2, IDLE, usize::MAX).await, End::Over);
+        assert_eq!(collector.read(Extent::Bytes(2), IDLE, usize::MAX).await, End::Over);
         assert_eq!(collector.length(), 3);
     }
 
@@ -267,7 +289,7 @@ mod tests {
     async fn a_body_without_room_comes_back_whole() {
         let tally = Arc::new(Tally::default());
         let mut collector = Collector::new(script(&["ab", "c", "def"]), tally.hold());
-        assert_eq!(collector.read(9, IDLE, 2).await, End::NoRoom);
+        assert_eq!(collector.read(Extent::Bytes(9), IDLE, 2).await, End::NoRoom);
         assert_eq!((collector.length(), tally.used()), (3, 2));
         let body = collector.stream();
         drop(collector);
@@ -282,7 +304,9 @@ mod tests {
         let (head, ()) = http::Response::new(()).into_parts();
         let head = Stored::new(&head, Plan::default(), &[], None, Bytes::new(), None);
         let mut follows = ResponseBody::<Script>::recorded(Reader::new(collector.tape()), Whose::Everybodys(head));
-        let End::Broken(error) = collector.read(9, IDLE, usize::MAX).await else { panic!("it broke off") };
+        let End::Broken(error) = collector.read(Extent::Bytes(9), IDLE, usize::MAX).await else {
+            panic!("it broke off")
+        };
         let mut body = collector.stream();
         collector.break_off(Some(error.into()));
         for (body, expected) in [(&mut body, "gone"), (&mut follows, "the response that this one follows broke off")] {

@@ -213,7 +213,8 @@ impl Settings {
             Source::Hit { age } | Source::Stale { age } => Some(age),
             _ => None,
         };
-        let aged = resident.is_some();
+        // A call of gRPC knows no age: others get the metadata that came, and no more.
+        let aged = resident.is_some() && self.unary.is_none();
         let mut response = self.shared(stored, resident.unwrap_or_default());
         if aged {
             response.headers_mut().entry(AGE).or_insert(HeaderValue::from(0));
@@ -229,7 +230,7 @@ impl Settings {
     ) -> Response<ResponseBody<R>> {
         let age = stored.plan().age.saturating_add(resident).as_secs();
         let mut response = stored.into_response();
-        if age > 0 {
+        if age > 0 && self.unary.is_none() {
             response.headers_mut().insert(AGE, HeaderValue::from(age));
         }
         response

@@ -213,12 +213,12 @@ fn forwards(name: &str) -> bool {
 
 /// The URI as the client sent it: routers strip prefixes from the one in the head.
 #[cfg(feature = "axum")]
-fn original(head: &Parts) -> &Uri {
+pub(super) fn original(head: &Parts) -> &Uri {
     head.extensions.get::<axum::extract::OriginalUri>().map_or(&head.uri, |original| &original.0)
 }
 
 #[cfg(not(feature = "axum"))]
-fn original(head: &Parts) -> &Uri {
+pub(super) fn original(head: &Parts) -> &Uri {
     &head.uri
 }
 

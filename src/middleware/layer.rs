@@ -5,6 +5,8 @@ use tower_layer::Layer;
 
 use super::{
     cache_status::CacheStatus,
+    collect::Extent,
+    grpc::unary::Unary,
     identity::Identity,
     key::{KeyExtractor, Target},
     mode::Http,
@@ -62,6 +64,8 @@ pub(super) struct Settings {
     pub(super) ranges: bool,
     pub(super) share_errors: bool,
     pub(super) cache_status: Option<CacheStatus>,
+    /// Responses are those of calls of gRPC.
+    pub(super) unary: Option<Unary>,
 }
 
 impl SingleflightLayer {
@@ -74,7 +78,7 @@ impl SingleflightLayer {
 }
 
 impl<M> SingleflightLayer<M> {
-    fn with(backend: impl Backend, mode: M) -> Self {
+    pub(super) fn with(backend: impl Backend, mode: M) -> Self {
         let variants = backend.locals().get();
         let recorded = Arc::clone(&backend.locals().get::<Recorded>().0);
         let settings = Settings {
@@ -97,6 +101,7 @@ impl<M> SingleflightLayer<M> {
             ranges: true,
             share_errors: true,
             cache_status: None,
+            unary: None,
         };
         Self { settings: Arc::new(settings), mode }
     }
@@ -198,6 +203,14 @@ impl<M> SingleflightLayer<M> {
 }
 
 impl Settings {
+    /// How much of a response is recorded.
+    pub(super) fn extent(&self) -> Extent {
+        match self.unary {
+            Some(_) => Extent::Message(self.max_body),
+            None => Extent::Bytes(self.max_body),
+        }
+    }
+
     /// How long a variant counts before its response is there.
     pub(super) fn variant_life(&self) -> Duration {
         self.terms.longest().max(self.options.keep()).min(LONGEST)

@@ -15,11 +15,12 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     body::ResponseBody,
     gate::{Verdict, declared_length, shareable},
+    grpc::unary::Sharing,
     layer::Settings,
     outcome::Outcome,
     policy::Policy,
     record::Stored,
-    recording::{Begun, Running, Unfit, begin},
+    recording::{Begun, Read, Running, Unfit, begin},
     revalidate::{Previous, cookies, is_error},
     rules::{
         date,
@@ -136,9 +137,10 @@ impl Leader<'_> {
             (Some(plan), Ok(length)) => {
                 let targets = &self.settings.terms.targets;
                 let stored = Stored::new(&head, plan.clone(), targets, self.select(&head, None), Bytes::new(), None);
-                let read = match begin(self.settings, body, length).await {
+                match begin(self.settings, body, length).await {
                     Begun::Ended(body, read) => {
-                        let fresh = if let Ok(Some(_)) = read { plan.fresh() } else { Duration::ZERO };
+                        let read = self.fit(read, stored, plan);
+                        let fresh = if let Ok(Some((_, plan))) = &read { plan.fresh() } else { Duration::ZERO };
                         tell(head, body, fresh);
                         read
                     }
@@ -149,10 +151,10 @@ impl Leader<'_> {
                         let open = self.settings.stream_followers && !failed;
                         let tape = Arc::clone(recording.tape());
                         announce(open.then(|| Arc::new(Running { head: stored.clone(), tape }) as Announcement));
-                        recording.finish(|| announce(None)).await
+                        let read = recording.finish(|| announce(None)).await;
+                        self.fit(read, stored, plan)
                     }
-                };
-                read.map(|whole| whole.map(|(data, trailers)| (stored.with_body(data, trailers), plan)))
+                }
             }
             _ => {
                 tell(head, ResponseBody::untouched(body), Duration::ZERO);
@@ -167,9 +169,27 @@ impl Leader<'_> {
             None if unfit == Some(Unfit::Broken) => Done::Failed(None),
             // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
             // the others to scatter.
-            None if once || unfit == Some(Unfit::NoRoom) => Done::Unshareable(Duration::ZERO),
+            None if once || matches!(unfit, Some(Unfit::NoRoom | Unfit::Once)) => Done::Unshareable(Duration::ZERO),
             None => Done::Unshareable(self.pause()),
         }
+    }
+
+    /// What others may have, now that all of it is there.
+    fn fit(&self, read: Read, mut stored: Stored, mut plan: Plan) -> Result<Option<(Stored, Plan)>, Unfit> {
+        let Some((data, trailers)) = read? else { return Ok(None) };
+        if let Some(unary) = self.settings.unary {
+            match unary.sharing(stored.status(), stored.headers(), &data, trailers.as_ref()) {
+                Sharing::Everybody => {}
+                Sharing::Negative => {
+                    plan = plan.within(self.settings.terms.negative_ttl());
+                    stored = stored.replanned(plan.clone());
+                }
+                Sharing::Once => return Err(Unfit::Once),
+                Sharing::Caller => return Ok(None),
+                Sharing::Failed => return Err(Unfit::Broken),
+            }
+        }
+        Ok(Some((stored.with_body(data, trailers), plan)))
     }
 
     /// The origin says that the response which is kept still holds.

@@ -178,6 +178,7 @@ mod future;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gate;
+mod grpc;
 mod handle;
 mod identity;
 mod invalidate;
@@ -214,7 +215,7 @@ pub use self::{
     identity::{Caller, Identity, IdentityFn, IdentityPolicy, identity_fn},
     key::{KeyExtractor, KeyFn, RequestKey, key_fn},
     layer::SingleflightLayer,
-    mode::{Bodies, Http, Web},
+    mode::{Bodies, Grpc, Http, Web},
     outcome::{Outcome, Why},
     overload::Overload,
     policy::Policy,

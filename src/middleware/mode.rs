@@ -1,6 +1,8 @@
 //! What a layer is for.
 
-use super::content::Content;
+use std::sync::Arc;
+
+use super::{content::Content, grpc::Calls};
 
 /// Requests over HTTP that are told apart by their heads: `GET` and `HEAD`. Their bodies reach the inner service as they are.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +12,11 @@ pub struct Http(());
 /// Bodies reach the inner service as [`RequestBody`](super::RequestBody).
 #[derive(Clone, Debug)]
 pub struct Bodies(pub(super) Content);
+
+/// Calls of gRPC: [`SingleflightLayer::grpc`](super::SingleflightLayer::grpc). Bodies reach the inner service as
+/// [`RequestBody`](super::RequestBody).
+#[derive(Clone, Debug)]
+pub struct Grpc(pub(super) Arc<Calls>);
 
 /// The modes that speak HTTP. Sealed: there are no others than those here.
 pub trait Web: sealed::Sealed {}

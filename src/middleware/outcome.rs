@@ -40,9 +40,10 @@ pub enum Outcome {
 #[non_exhaustive]
 pub enum Why {
     /// The method is neither `GET` nor `HEAD`, nor is it a read that is told apart by its
-    /// [content](super::SingleflightLayer::body_key).
+    /// [content](super::SingleflightLayer::body_key). For gRPC: it is none of those that are
+    /// [named](super::SingleflightLayer::methods).
     Method,
-    /// The request carries content of which no key is made.
+    /// The request carries content of which no key is made. For gRPC: it is not one message within the limit.
     Content,
     /// A field says who asks, such as `Authorization`, `Cookie` or `X-Forwarded-User`; or an
     /// [identity policy](super::IdentityPolicy) says so.
@@ -81,6 +82,8 @@ pub enum Why {
     Poisoned,
     /// The lease was lost before the response could be stored.
     Superseded,
+    /// The time of this caller of gRPC was over (`grpc-timeout`) before there was a response: that of another goes on.
+    Deadline,
     /// Too many requests wait, or too many bytes are being recorded. With [`Overload::Refuse`](super::Overload::Refuse) the
     /// inner service did not run.
     Overloaded,
@@ -147,6 +150,7 @@ impl fmt::Display for Why {
             Self::StoreUnavailable => "store unavailable",
             Self::Poisoned => "poisoned",
             Self::Superseded => "superseded",
+            Self::Deadline => "deadline exceeded",
             Self::Overloaded => "overloaded",
         })
     }

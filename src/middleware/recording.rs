@@ -9,7 +9,7 @@ use tower::BoxError;
 
 use super::{
     body::ResponseBody,
-    collect::{Collector, End},
+    collect::{Collector, End, Extent},
     layer::Settings,
     record::Stored,
     tape::{Tape, Whole},
@@ -21,7 +21,7 @@ pub(super) struct Recording<R: Body> {
     max_recorded: usize,
     /// As declared.
     length: Option<u64>,
-    most: u64,
+    extent: Extent,
     idle: Duration,
     longest: Duration,
 }
@@ -42,6 +42,8 @@ pub(super) enum Unfit {
     Broken,
     /// Too much is being recorded.
     NoRoom,
+    /// It is meant for this one call.
+    Once,
 }
 
 /// A response whose body is not complete yet, as everybody may see it.
@@ -65,7 +67,7 @@ where
         collector: Collector::new(body, settings.recorded.hold()),
         max_recorded: settings.max_recorded,
         length,
-        most: settings.max_body,
+        extent: settings.extent(),
         idle: settings.body_idle_timeout,
         longest: settings.options.wait_timeout,
     };
@@ -103,7 +105,7 @@ where
     }
 
     async fn read(&mut self) -> End<R::Error> {
-        self.collector.read(self.most, self.idle, self.max_recorded).await
+        self.collector.read(self.extent, self.idle, self.max_recorded).await
     }
 
     fn settle(self, end: End<R::Error>) -> Read {

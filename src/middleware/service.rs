@@ -2,22 +2,23 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response, request::Parts};
 use http_body::Body;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     asked::{Asked, not_stored},
     body::ResponseBody,
     flight::fly,
-    future::ResponseFuture,
+    future::{ResponseFuture, signed},
     invalidate::{change, is_unsafe, key_of_reads},
     layer::{Settings, SingleflightLayer},
     mode::Http,
-    outcome::Why,
+    outcome::{Outcome, Why},
     request::{bypass, only_if_cached, passes},
 };
 use crate::{backend::Backend, key::Key};
@@ -119,6 +120,21 @@ where
     };
     let asked = Asked::take(&mut head, stays);
     ResponseFuture::flight(fly(Arc::clone(settings), key, asked, inner, Request::from_parts(head, body)))
+}
+
+/// The way of a request that goes to the inner service by itself.
+pub(super) async fn alone<S, B, R>(
+    settings: &Settings,
+    inner: S,
+    request: Request<B>,
+    why: Why,
+) -> Result<Response<ResponseBody<R>>, S::Error>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Body<Data = Bytes>,
+{
+    let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
+    Ok(signed(response, Outcome::Bypassed(why), Duration::ZERO, settings.cache_status.as_ref()))
 }
 
 /// Where a read flies: under the key of its target, or the variant of it that is the partition's. The first of all variants,

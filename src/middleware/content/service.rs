@@ -4,27 +4,26 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service};
 
 use super::Content;
 use crate::middleware::{
     asked::{Asked, not_stored},
     body::ResponseBody,
     flight::fly,
-    future::{ResponseFuture, signed},
+    future::ResponseFuture,
     invalidate::{change, is_unsafe},
     layer::Settings,
     mode::Bodies,
-    outcome::{Outcome, Why},
+    outcome::Why,
     request::{passes, refused, says_only_if_cached},
     request_body::{Read, RequestBody},
-    service::{Singleflight, dispatch, place},
+    service::{Singleflight, alone, dispatch, place},
 };
 
 impl<S, B, R> Service<Request<B>> for Singleflight<S, Bodies>
@@ -94,18 +93,4 @@ where
         Err(_) if stays => Ok(not_stored()),
         Err(why) => alone(&settings, inner, request, why).await,
     }
-}
-
-async fn alone<S, B, R>(
-    settings: &Settings,
-    inner: S,
-    request: Request<B>,
-    why: Why,
-) -> Result<Response<ResponseBody<R>>, S::Error>
-where
-    S: Service<Request<B>, Response = Response<R>>,
-    R: Body<Data = Bytes>,
-{
-    let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
-    Ok(signed(response, Outcome::Bypassed(why), Duration::ZERO, settings.cache_status.as_ref()))
 }

@@ -92,6 +92,12 @@ impl Plan {
         self.lifetime.saturating_sub(self.age)
     }
 
+    /// No longer fresh than this, and then of no more use.
+    pub(in crate::middleware) fn within(self, ttl: Duration) -> Self {
+        let lifetime = self.lifetime.min(self.age.saturating_add(ttl));
+        Self { lifetime, stale_while_revalidate: Duration::ZERO, stale_if_error: Duration::ZERO, ..self }
+    }
+
     /// How long it serves after that while somebody refreshes it.
     pub(in crate::middleware) fn stale(&self) -> Duration {
         self.after(self.stale_while_revalidate)
