@@ -2,6 +2,7 @@
 
 mod architecture;
 mod group;
+mod grpc;
 #[path = "../common/histories.rs"]
 mod histories;
 mod http_asked;
