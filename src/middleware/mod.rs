@@ -34,7 +34,8 @@
 //!   [listens](SingleflightLayer::honor_request_directives): clients cannot force executions);
 //! - with `If-Match` or `If-Unmodified-Since`, which are for the origin;
 //! - that ask for an upgrade or an event stream;
-//! - with `X-HTTP-Method-Override`, `X-Original-URL`, `X-Rewrite-URL` and their kin;
+//! - with `X-HTTP-Method-Override`, `X-Original-URL`, `X-Rewrite-URL` and their kin
+//!   ([the list](SingleflightLayer::override_fields) can be set);
 //! - without one clear authority. An HTTP/1 request has one in `Host`; **a request made by hand in a test may have none**.
 //!
 //! What a request asks beyond the response never reaches the inner service with a request that leads, as others wait for the
@@ -193,6 +194,7 @@ mod lead;
 mod mode;
 mod outcome;
 mod overload;
+mod overrides;
 mod policy;
 mod record;
 mod recording;

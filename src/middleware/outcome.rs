@@ -50,7 +50,8 @@ pub enum Why {
     Identity,
     /// The request says `Cache-Control: no-store`.
     NoStore,
-    /// A field may replace the method or the target, such as `X-HTTP-Method-Override` or `X-Original-URL`.
+    /// A [field](super::SingleflightLayer::override_fields) may replace the method or the target, such as
+    /// `X-HTTP-Method-Override` or `X-Original-URL`.
     Override,
     /// The request asks for another protocol on its connection.
     Upgrade,

@@ -10,31 +10,33 @@ use super::{
     fields::{line_names, names},
     identity::Identity,
     outcome::Why,
+    overrides::Overrides,
 };
 
 /// Why `request` must not share anything, if so.
-pub(super) fn bypass<B: Body>(request: &Request<B>, identity: &Identity) -> Option<Why> {
+pub(super) fn bypass<B: Body>(request: &Request<B>, overrides: &Overrides, identity: &Identity) -> Option<Why> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return Some(Why::Method);
     }
-    refused(request.headers(), identity, false).or_else(|| has_content(request.body()).then_some(Why::Content))
+    refused(request.headers(), overrides, identity, false)
+        .or_else(|| has_content(request.body()).then_some(Why::Content))
 }
 
 /// Which field makes it so; with `content`, the request may have some.
-pub(super) fn refused(headers: &HeaderMap, identity: &Identity, content: bool) -> Option<Why> {
+pub(super) fn refused(headers: &HeaderMap, overrides: &Overrides, identity: &Identity, content: bool) -> Option<Why> {
     // One pass over the lines that are there, rather than a look-up for every field that matters: repeated lines are
     // seen for free.
     headers.iter().find_map(|(name, line)| {
-        let why = refuses(name, line).filter(|why| !content || *why != Why::Content);
-        why.or_else(|| identity.names_caller(name, line).then_some(Why::Identity))
+        refuses(name, line)
+            .filter(|why| !content || *why != Why::Content)
+            .or_else(|| overrides.contains(name).then_some(Why::Override))
+            .or_else(|| identity.names_caller(name, line).then_some(Why::Identity))
     })
 }
 
 fn refuses(name: &HeaderName, line: &HeaderValue) -> Option<Why> {
     let (why, refused) = match name.as_str() {
         "cache-control" => (Why::NoStore, line_names(line, "no-store")),
-        "x-http-method-override" | "x-http-method" | "x-method-override" => (Why::Override, true),
-        "x-original-url" | "x-original-uri" | "x-rewrite-url" => (Why::Override, true),
         "upgrade" => (Why::Upgrade, true),
         "connection" => (Why::Upgrade, line_names(line, "upgrade")),
         "accept" => (Why::EventStream, line_names(line, "text/event-stream")),
@@ -83,7 +85,7 @@ mod tests {
     }
 
     fn bypass<B: Body>(request: &Request<B>) -> Option<Why> {
-        super::bypass(request, &Identity::new())
+        super::bypass(request, &Overrides::default(), &Identity::new())
     }
 
     #[test]
@@ -161,10 +163,21 @@ mod tests {
     #[test]
     fn any_line_of_any_field_may_say_who_asks() {
         let identity = Identity::new().field("accept").ignore_cookies(["_ga"]);
-        let bypass = |lines: &[(&str, &str)]| super::bypass(&get(lines), &identity);
+        let bypass = |lines: &[(&str, &str)]| super::bypass(&get(lines), &Overrides::default(), &identity);
         assert_eq!(bypass(&[("accept", "text/html")]), Some(Why::Identity));
         assert_eq!(bypass(&[("cookie", "_ga=1"), ("cookie", "_ga=2")]), None);
         assert_eq!(bypass(&[("cookie", "_ga=1"), ("cookie", "sid=2")]), Some(Why::Identity));
+    }
+
+    /// Fails if a field that means something already is not asked whether it replaces the target, or if what is set is not
+    /// asked at all.
+    #[test]
+    fn any_field_may_be_set_to_replace_the_target() {
+        let overrides = Overrides::Only(["x-action", "accept"].map(HeaderName::from_static).into());
+        let bypass = |lines: &[(&str, &str)]| super::bypass(&get(lines), &overrides, &Identity::new());
+        assert_eq!(bypass(&[("x-other", ""), ("x-action", "")]), Some(Why::Override));
+        assert_eq!(bypass(&[("accept", "text/html")]), Some(Why::Override));
+        assert_eq!(bypass(&[("x-original-url", "/admin")]), None);
     }
 
     #[test]

@@ -110,7 +110,7 @@ where
         false => ResponseFuture::bypass(inner, request, why, settings.cache_status.clone()),
     };
     let passes = || passes(request.headers(), settings.conditions, settings.ranges);
-    if let Some(why) = bypass(&request, &settings.identity).or_else(passes) {
+    if let Some(why) = bypass(&request, &settings.overrides, &settings.identity).or_else(passes) {
         return alone(inner, request, why);
     }
     let (mut head, body) = request.into_parts();

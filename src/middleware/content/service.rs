@@ -82,7 +82,8 @@ where
     };
     let stays = says_only_if_cached(&head.headers);
     // Conditions and ranges mean other things where the method is not GET.
-    let placed = match refused(&head.headers, &settings.identity, true).or_else(|| passes(&head.headers, false, false))
+    let placed = match refused(&head.headers, &settings.overrides, &settings.identity, true)
+        .or_else(|| passes(&head.headers, false, false))
     {
         Some(why) => Err(why),
         None => place(&settings, &mut head),

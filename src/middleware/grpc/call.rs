@@ -6,7 +6,9 @@ use sha2::{Digest as _, Sha256};
 use super::is_grpc;
 use crate::{
     key::{Key, KeyBuilder},
-    middleware::{authority::authority, identity::Identity, key::original, outcome::Why, request::refused},
+    middleware::{
+        authority::authority, identity::Identity, key::original, outcome::Why, overrides::Overrides, request::refused,
+    },
 };
 
 /// The version of the layout of keys.
@@ -43,7 +45,7 @@ impl Pattern {
 
 impl Calls {
     /// Why this call goes to the inner service by itself, if that can be seen before it is read.
-    pub(super) fn refuses<B>(&self, request: &Request<B>, identity: &Identity) -> Option<Why> {
+    pub(super) fn refuses<B>(&self, request: &Request<B>, overrides: &Overrides, identity: &Identity) -> Option<Why> {
         let path = request.uri().path();
         if request.method() != Method::POST || !self.methods.iter().any(|pattern| pattern.matches(path)) {
             return Some(Why::Method);
@@ -51,7 +53,7 @@ impl Calls {
         if !is_grpc(request.headers(), CONTENT_TYPE) {
             return Some(Why::Content);
         }
-        refused(request.headers(), identity, true)
+        refused(request.headers(), overrides, identity, true)
     }
 
     /// The key of a call with this one message; `None` if it is not clear who is called.

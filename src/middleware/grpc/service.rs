@@ -53,7 +53,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (settings, calls, inner) = (&self.settings, &self.mode.0, self.inner.clone());
-        if let Some(why) = calls.refuses(&request, &settings.identity) {
+        if let Some(why) = calls.refuses(&request, &settings.overrides, &settings.identity) {
             let request = request.map(RequestBody::untouched);
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }

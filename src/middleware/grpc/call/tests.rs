@@ -87,7 +87,7 @@ fn only_what_is_named_flies() {
     let calls = Calls { methods: vec![Pattern::new("/hello.Greeter/Say*").unwrap()], ..calls() };
     let refuses = |method: &str, uri: &str, content_type: &str, line: (&str, &str)| {
         let request = Request::builder().method(method).uri(uri).header("content-type", content_type);
-        calls.refuses(&request.header(line.0, line.1).body(()).unwrap(), &Identity::new())
+        calls.refuses(&request.header(line.0, line.1).body(()).unwrap(), &Overrides::default(), &Identity::new())
     };
     let (grpc, none) = ("application/grpc", ("te", "trailers"));
     for content_type in [grpc, "application/grpc+proto", "application/grpc;charset=utf-8"] {
