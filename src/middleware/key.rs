@@ -1,8 +1,15 @@
+mod pattern;
+
 use std::fmt;
 
 use http::{HeaderName, HeaderValue, Uri, request::Parts};
 
-use super::authority::authority;
+use self::pattern::Matched;
+pub(super) use self::pattern::captures;
+use super::{
+    authority::authority,
+    nest::{below, mount, original},
+};
 use crate::key::{Key, KeyBuilder};
 
 /// The version of the layout of keys. A new layout shares nothing with an old one.
@@ -75,6 +82,8 @@ pub struct RequestKey<'a> {
     uri: &'a Uri,
     /// As the handler sees it, if that is not the same.
     rewritten: Option<&'a Uri>,
+    /// What takes the place of the path.
+    matched: Option<Matched<'a>>,
     parts: KeyBuilder,
     broken: bool,
 }
@@ -94,7 +103,7 @@ impl<'a> RequestKey<'a> {
     /// never share anything. Only for handlers whose answer depends neither on `Host` nor on the authority of the URI:
     /// one request with a forged host is answered for all.
     pub fn of_service(head: &'a Parts, service: &str) -> Self {
-        Self::target(head, "a service", service, &[]).whole_query()
+        Self::target(head, "a service", service, &[], None).whole_query()
     }
 
     /// Covers the whole target like [`new`](Self::new), without what these fields say of it.
@@ -107,7 +116,7 @@ impl<'a> RequestKey<'a> {
     pub fn trusting(head: &'a Parts, fields: &[&str]) -> Option<Self> {
         let scheme = original(head).scheme_str().unwrap_or_default();
         let authority = authority(head, original(head))?;
-        Some(Self::target(head, scheme, &authority, fields).whole_query())
+        Some(Self::target(head, scheme, &authority, fields, None).whole_query())
     }
 
     /// Covers the target up to its query: add the parameters that count with [`query`](Self::query).
@@ -116,19 +125,32 @@ impl<'a> RequestKey<'a> {
     pub fn without_query(head: &'a Parts) -> Option<Self> {
         let uri = original(head);
         let scheme = uri.scheme_str().unwrap_or_default();
-        Some(Self::target(head, scheme, &authority(head, uri)?, &[]))
+        Some(Self::target(head, scheme, &authority(head, uri)?, &[], None))
     }
 
-    /// No scheme has a space in it, so a service and a host of one name differ.
-    fn target(head: &'a Parts, scheme: &str, authority: &str, trusted: &[&str]) -> Self {
-        let uri = original(head);
-        let parts = Key::builder(DOMAIN).part(head.method.as_str()).part(scheme).part(authority).part(uri.path());
+    /// No scheme has a space in it, so a service and a host of one name differ; and no path begins without a slash, so a
+    /// pattern and a path that looks like one do.
+    fn target(head: &'a Parts, scheme: &str, authority: &str, trusted: &[&str], matched: Option<Matched<'a>>) -> Self {
+        let (uri, pattern) = (original(head), matched.as_ref().map(|matched| matched.pattern));
+        let parts = Key::builder(DOMAIN).part(head.method.as_str()).part(scheme).part(authority);
+        let parts = match pattern {
+            None => parts.part(uri.path()),
+            Some(pattern) => parts.part("a pattern").part(pattern),
+        };
         // What another middleware made of the target counts too: it may have put more into it than the client did.
         let rewritten = (head.uri != *uri).then_some(&head.uri);
-        let key = Self { head, uri, rewritten, parts, broken: false };
+        let mut key = Self { head, uri, rewritten, matched, parts, broken: false };
+        // Where a router is nested says what is no longer in the URI: that may be what a middleware had put there.
+        let mount = mount(head);
+        if let Some(mount) = mount {
+            key = key.group("nested", "", std::iter::once(mount.as_bytes()));
+        }
+        // What routers alone have stripped is what is left of a path that the pattern stands for.
+        let strips = |mount| below(mount, uri.path()) == Some(head.uri.path());
+        let left = pattern.is_some() && mount.is_some_and(strips);
         let target = |uri: &'a Uri| {
             let authority = uri.authority().map_or("", |authority| authority.as_str());
-            [uri.scheme_str().unwrap_or_default(), authority, uri.path()].map(str::as_bytes)
+            [uri.scheme_str().unwrap_or_default(), authority, if left { "" } else { uri.path() }].map(str::as_bytes)
         };
         let key = key.group("rewritten", "", rewritten.into_iter().flat_map(target));
         let counts = |name: &&str| forwards(name) && !trusted.iter().any(|trusted| trusted.eq_ignore_ascii_case(name));
@@ -209,17 +231,6 @@ fn forwards(name: &str) -> bool {
             | "x-url-scheme"
     );
     named || (name.starts_with("x-forwarded-") && name != "x-forwarded-for")
-}
-
-/// The URI as the client sent it: routers strip prefixes from the one in the head.
-#[cfg(feature = "axum")]
-pub(super) fn original(head: &Parts) -> &Uri {
-    head.extensions.get::<axum::extract::OriginalUri>().map_or(&head.uri, |original| &original.0)
-}
-
-#[cfg(not(feature = "axum"))]
-pub(super) fn original(head: &Parts) -> &Uri {
-    &head.uri
 }
 
 /// `application/x-www-form-urlencoded`, where bytes that are no escape stand for themselves.

@@ -192,6 +192,7 @@ mod layer;
 )]
 mod lead;
 mod mode;
+mod nest;
 mod outcome;
 mod overload;
 mod overrides;

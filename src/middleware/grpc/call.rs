@@ -7,7 +7,7 @@ use super::is_grpc;
 use crate::{
     key::{Key, KeyBuilder},
     middleware::{
-        authority::authority, identity::Identity, key::original, outcome::Why, overrides::Overrides, request::refused,
+        authority::authority, identity::Identity, nest::original, outcome::Why, overrides::Overrides, request::refused,
     },
 };
 
