@@ -1,6 +1,12 @@
 //! Requests that change what they are sent to: what is stored of it no longer holds (RFC 9111 §4.4).
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    iter, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -16,10 +22,64 @@ use tower::{Service, ServiceExt};
 use super::{
     body::ResponseBody,
     future::signed,
-    layer::Settings,
+    layer::{Settings, SingleflightLayer},
+    mode::Web,
+    nest::retargeted,
     outcome::{Outcome, Why},
 };
 use crate::key::Key;
+
+/// What else a request changes, as the application has it.
+pub(super) type Also = dyn Fn(&Parts) -> Vec<Uri> + Send + Sync;
+
+impl<M: Web> SingleflightLayer<M> {
+    /// Further targets that a request changes: `PUT /items/7` changes the list `/items` as well.
+    ///
+    /// When a request [invalidates](Self::invalidate_on_change) its own target, `targets` is asked about its head, and what it
+    /// names is forgotten in the same round, with all variants. The last closure that is set counts; where
+    /// `invalidate_on_change` is off, none does.
+    ///
+    /// A URI without an authority, like `/items?sort=name`, is of the request's own; one with an authority, like
+    /// `https://www.a.test/items`, may be of any other, and its scheme does not matter. The path is the one that clients ask
+    /// for. Inside of axum's `nest`, where the URI in the head has lost its prefix, that is `/api/items`, not `/items`: take it
+    /// from `OriginalUri` in the extensions. What else a [key](Self::key) is made of is taken from this request.
+    ///
+    /// If `targets` panics, the request's own target is forgotten and its response goes out as if there were no closure.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, routing::get};
+    /// use http::{Request, Uri};
+    /// use tower::ServiceExt;
+    /// use tower_singleflight::{Outcome, SingleflightLayer, backend::Memory};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let layer = SingleflightLayer::new(Memory::new())
+    ///     .result_ttl(std::time::Duration::from_secs(60))
+    ///     // What lies in a collection changes the collection.
+    ///     .also_invalidate(|head| head.uri.path().rsplit_once('/').and_then(|(parent, _)| parent.parse::<Uri>().ok()));
+    /// let app = Router::new()
+    ///     .route("/items", get(async || "all items"))
+    ///     .route("/items/{id}", get(async || "an item").put(async || "changed"))
+    ///     .layer(layer);
+    ///
+    /// let send = async |method: &str, uri: &str| {
+    ///     let request = Request::builder().method(method).uri(uri).header("host", "a.test").body(Body::empty()).unwrap();
+    ///     *app.clone().oneshot(request).await.unwrap().extensions().get::<Outcome>().unwrap()
+    /// };
+    /// assert_eq!(send("GET", "/items").await, Outcome::Led);
+    /// send("PUT", "/items/7").await;
+    /// assert_eq!(send("GET", "/items").await, Outcome::Led); // no hit any more
+    /// # }
+    /// ```
+    pub fn also_invalidate<F, T>(self, targets: F) -> Self
+    where
+        F: Fn(&Parts) -> T + Send + Sync + 'static,
+        T: IntoIterator<Item = Uri>,
+    {
+        self.set(|settings| settings.also = Some(Arc::new(move |head| targets(head).into_iter().collect())))
+    }
+}
 
 /// Whether a request with this method may change something. One that is unknown may.
 pub(super) fn is_unsafe(method: &Method) -> bool {
@@ -84,27 +144,42 @@ struct Change {
 }
 
 impl Change {
-    /// The keys of what the request changed: the target, and what the response names of the same authority.
+    /// The keys of what the request changed, each once: the target, what the response names of the same authority, and what
+    /// the application names.
     fn keys(&self, response: &HeaderMap) -> Vec<Key> {
-        let named = [LOCATION, CONTENT_LOCATION].map(|field| self.named(response, &field));
-        let heads = [Some(&self.head)].into_iter().chain(named.iter().map(Option::as_ref)).flatten();
-        heads.flat_map(|head| keys_of_reads(&self.settings, head)).collect()
+        let named = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|field| self.named(response, &field));
+        let others = named.chain(self.also()).flat_map(|uri| self.reads_of(uri));
+        let heads = iter::once(self.head.clone()).chain(others);
+        let mut seen = HashSet::new();
+        heads.flat_map(|head| keys_of_reads(&self.settings, &head)).filter(|key| seen.insert(key.clone())).collect()
     }
 
     /// "A cache MUST NOT do this for another origin", lest one site empties the store of another.
-    fn named(&self, response: &HeaderMap, field: &HeaderName) -> Option<Parts> {
+    fn named(&self, response: &HeaderMap, field: &HeaderName) -> Option<Uri> {
         let uri: Uri = response.get(field)?.to_str().ok()?.parse().ok()?;
         let host = self.head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let own = self.head.uri.authority().map(Authority::as_str).or(host);
-        if uri.authority().is_some_and(|authority| Some(authority.as_str()) != own) {
-            return None;
+        uri.authority().is_none_or(|authority| Some(authority.as_str()) == own).then_some(uri)
+    }
+
+    /// A panic ends here. The request has done what it was sent for, and this may be the drop of one that panicked itself, out
+    /// of which another panic would end the process. The hook for panics has told about it.
+    fn also(&self) -> Vec<Uri> {
+        let ask = |also: &Arc<Also>| catch_unwind(AssertUnwindSafe(|| also(&self.head))).ok();
+        self.settings.also.as_ref().and_then(ask).unwrap_or_default()
+    }
+
+    /// Heads like this request's, for `uri`.
+    fn reads_of(&self, uri: Uri) -> Vec<Parts> {
+        let mut head = self.head.clone();
+        let mut parts = uri.into_parts();
+        if parts.authority.is_some() {
+            head.headers.remove(HOST);
+        } else {
+            let own = head.uri.clone().into_parts();
+            (parts.scheme, parts.authority) = (own.scheme, own.authority);
         }
-        let (mut head, ()) = Request::new(()).into_parts();
-        let mut parts = self.head.uri.clone().into_parts();
-        parts.path_and_query = uri.path_and_query().cloned();
-        head.uri = Uri::from_parts(parts).ok()?;
-        head.headers = self.head.headers.clone();
-        Some(head)
+        Uri::from_parts(parts).map_or(Vec::new(), |uri| retargeted(head, uri))
     }
 }
 

@@ -47,8 +47,9 @@
 //!
 //! A request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows) invalidates it
 //! once it has [succeeded](SingleflightLayer::invalidate_on_change), fleet-wide: what is stored is gone, and a read that is
-//! still in the air neither stores its response nor serves it to those who come later. The application does the same with the
-//! layer's [`Handle`].
+//! still in the air neither stores its response nor serves it to those who come later. So it does with
+//! [what else](SingleflightLayer::also_invalidate) the application says it changes. The application does the same with the layer's
+//! [`Handle`].
 //!
 //! # Who asks
 //!

@@ -1,5 +1,7 @@
 //! What axum's routers leave of the target of a request, and what they took from it. Without the feature `axum` nobody knows.
 
+use std::iter;
+
 use http::{Uri, request::Parts};
 
 use super::key::captures;
@@ -33,6 +35,33 @@ pub(super) fn below<'p>(mount: &str, path: &'p str) -> Option<&'p str> {
     let (prefix, rest) = path.split_at(end);
     captures(mount, prefix)?;
     Some(if rest.is_empty() { "/" } else { rest })
+}
+
+/// The same request for `uri`: as the client would have sent it, and as the routers would have left it through which `head`
+/// came, if it comes through them.
+pub(super) fn retargeted(mut head: Parts, uri: Uri) -> Vec<Parts> {
+    #[cfg(feature = "axum")]
+    let nested = nested(head.clone(), &uri);
+    #[cfg(not(feature = "axum"))]
+    let nested = None;
+    head.uri = uri;
+    #[cfg(feature = "axum")]
+    {
+        head.extensions.remove::<axum::extract::OriginalUri>();
+        head.extensions.remove::<axum::extract::NestedPath>();
+    }
+    iter::once(head).chain(nested).collect()
+}
+
+#[cfg(feature = "axum")]
+fn nested(mut head: Parts, uri: &Uri) -> Option<Parts> {
+    let path = below(mount(&head)?, uri.path())?;
+    let path = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    head.uri = Uri::from_parts(parts).ok()?;
+    head.extensions.insert(axum::extract::OriginalUri(uri.clone()));
+    Some(head)
 }
 
 #[cfg(test)]

@@ -30,8 +30,9 @@ impl<M: Web> SingleflightLayer<M> {
     ///
     /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants, and
     /// a read that is still in the air neither stores nor serves those who come later. So is what the response names in
-    /// `Location` and `Content-Location`, if it has the same authority. It takes one round of exchanges with the store, and
-    /// no longer than its budget: what a store that is away keeps, lives on until its TTL.
+    /// `Location` and `Content-Location`, if it has the same authority, and what the application [knows
+    /// besides](Self::also_invalidate). It takes one round of exchanges with the store, and no longer than its budget: what a
+    /// store that is away keeps, lives on until its TTL.
     ///
     /// A request that ends in an error of the inner service, or whose client leaves, may have changed its target all the
     /// same, and counts.

@@ -1,7 +1,7 @@
 //! After a request that changed its target nobody gets what was there before.
 
 use axum::{Router, extract::Request, response::IntoResponse};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri, request::Parts};
 use tokio::time::sleep;
 use tower_singleflight::{Outcome, SingleflightLayer, Why, backend::Memory};
 
@@ -140,12 +140,77 @@ async fn what_the_response_names_goes_along_if_it_is_the_same_authoritys() {
     }
 }
 
+/// The list that an item is in, and its page on another host.
+fn lists(head: &Parts) -> Vec<Uri> {
+    let list = head.uri.path().rsplit_once('/').unwrap().0;
+    vec![format!("{list}?all").parse().unwrap(), format!("https://www.b.test{list}").parse().unwrap()]
+}
+
+/// Fails if such targets stay, if only one spelling of them goes, or if they are asked for after a failure.
+#[tokio::test(start_paused = true)]
+async fn what_the_application_names_goes_along() {
+    let read = || get_with("/item?all", "host", "a.test");
+    let elsewhere = || get_with("/item", "host", "www.b.test");
+    let reads = || [get("http://a.test/item?all"), get("https://a.test/item?all"), read(), elsewhere()];
+    let memory = Memory::new();
+    let app = app(&layer(&memory).also_invalidate(lists), &Calls::default(), answer);
+    let over_1 = || change("PUT", "/item/7", &[("host", "a.test")]);
+    let failing = || change("PUT", "/item/7", &[("host", "a.test"), ("x-status", "500")]);
+    for (changing, goes) in [(over_1(), true), (change("PUT", URI, &[]), true), (failing(), false)] {
+        for request in reads() {
+            send(&app, request).await;
+        }
+        let other = spawn(&app, get("http://b.test/item?all")).await.unwrap();
+        send(&app, changing).await;
+        for request in reads() {
+            assert_eq!(outcome(&send(&app, request).await) == Outcome::Led, goes);
+        }
+        let now = send(&app, get("http://b.test/item?all")).await;
+        assert_eq!(text(now).await, text(other).await, "another authority's, which nobody named");
+    }
+}
+
+/// Fails if a client that leaves takes what the application names with it.
+#[tokio::test(start_paused = true)]
+async fn what_the_application_names_goes_though_the_client_leaves() {
+    let app = app(&layer(&Memory::new()).also_invalidate(lists), &Calls::default(), answer);
+    let list = "http://a.test/item?all";
+    read(&app, list).await;
+    let changing = spawn(&app, change("PUT", URI, &[]));
+    sleep(secs(1) / 2).await;
+    changing.abort();
+    assert!(changing.await.unwrap_err().is_cancelled());
+    sleep(secs(1)).await;
+    assert_eq!(outcome(&send(&app, get(list)).await), Outcome::Led);
+}
+
+/// Fails if a panic of the closure takes the response or the request's own target with it, or if, while the request's own panic
+/// is under way, it ends the process.
+#[tokio::test(start_paused = true)]
+async fn a_panic_about_further_targets_costs_those_alone() {
+    let layer = layer(&Memory::new()).also_invalidate(|_| -> Option<Uri> { panic!("no idea") });
+    let app = app(&layer, &Calls::default(), |request, call| {
+        assert!(!request.headers().contains_key("x-panic"), "panics itself");
+        answer(request, call)
+    });
+    for (line, panics) in [("x-none", false), ("x-panic", true)] {
+        let before = read(&app, URI).await;
+        let changed = spawn(&app, change("PUT", URI, &[(line, "")])).await;
+        assert_eq!(changed.is_err(), panics);
+        sleep(secs(1)).await;
+        assert_ne!(read(&app, URI).await, before, "{line}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_can_be_turned_off() {
-    let app = app(&layer(&Memory::new()).invalidate_on_change(false), &Calls::default(), answer);
+    let layer = layer(&Memory::new()).also_invalidate(lists).invalidate_on_change(false);
+    let app = app(&layer, &Calls::default(), answer);
     read(&app, URI).await;
+    read(&app, "http://a.test/item?all").await;
     send(&app, change("PUT", URI, &[])).await;
     assert_eq!(read(&app, URI).await, "call 1");
+    assert_eq!(read(&app, "http://a.test/item?all").await, "call 2");
 }
 
 #[tokio::test(start_paused = true)]
