@@ -76,8 +76,8 @@
 //! # Features
 //!
 //! `redis` (default) adds [`backend::Redis`]; `json` (default) adds [`codec::Json`], with which [`Group::new`] stores, and
-//! [`BodyKey::json`]; `graphql` adds [`BodyKey::graphql`]; `axum`
-//! reads the target of a request as it was before nested routers stripped prefixes; `contract` adds the
+//! [`BodyKey::json`]; `graphql` adds [`BodyKey::graphql`]; `axum` reads the target of a request as it was before nested routers
+//! stripped prefixes, makes keys of the patterns of routes, and tells handlers their [`Outcome`]; `contract` adds the
 //! [tests](backend::contract) that a backend of your own must pass; `full` is all of them. Features only add.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

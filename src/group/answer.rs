@@ -13,13 +13,15 @@ pub(crate) struct Start<T> {
     pub(crate) previous: Option<Copy<T>>,
     /// Those who asked were given it.
     pub(crate) refreshes: bool,
+    /// Why there is no coordination, if there is none as yet.
+    pub(crate) alone: Option<Alone>,
     pub(crate) announce: Announce,
 }
 
 impl<T> Start<T> {
     /// Of work outside of a flight, with nobody to announce anything to.
     pub(crate) fn alone() -> Self {
-        Self { previous: None, refreshes: false, announce: Box::new(|_| ()) }
+        Self { previous: None, refreshes: false, alone: None, announce: Box::new(|_| ()) }
     }
 }
 

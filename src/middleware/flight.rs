@@ -17,6 +17,7 @@ use super::{
     body::{ResponseBody, Whose},
     directed::{Found, ROUNDS, directives, look},
     door::{Door, door, is_open},
+    extract::mark,
     future::signed,
     layer::Settings,
     lead::{Leader, Own},
@@ -148,6 +149,7 @@ where
     }
     let (inner, mut request) = waiting;
     asked.restore(request.headers_mut());
+    mark(&mut request, Outcome::Bypassed(why));
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
     Ok(sign(response, Outcome::Bypassed(why), Duration::ZERO))
 }

@@ -14,6 +14,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::{
     body::ResponseBody,
+    extract::mark,
     gate::{Verdict, declared_length, shareable},
     grpc::unary::Sharing,
     layer::Settings,
@@ -73,6 +74,7 @@ impl Leader<'_> {
         if let Some(previous) = previous.as_mut().filter(|_| self.confirms()) {
             previous.ask(terms, request.headers_mut());
         }
+        mark(&mut request, start.alone.map_or(Outcome::Led, |why| Outcome::Bypassed(why.into())));
         let sent = Instant::now();
         let answer = inner.oneshot(request).await;
         let landed = Landed { now: SystemTime::now(), delay: sent.elapsed() };

@@ -142,6 +142,9 @@
 //! - Routers strip prefixes. Below axum's `nest`, `/a/x` and `/b/x` both look like `/x`, and would share a response: turn
 //!   on the feature `axum`, which reads the original URI, or tell them apart with [`RequestKey::part`].
 //!
+//! What a middleware writes into the path, and a router takes out again as a parameter of `nest`, stands in neither URI: add it with
+//! [`RequestKey::part`].
+//!
 //! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend handle or
 //! its prefix: give services that trust different clients prefixes of their own.
 //!
@@ -172,6 +175,7 @@ mod content;
 mod directed;
 #[expect(clippy::disallowed_methods, reason = "conditions are held against a clock")]
 mod door;
+mod extract;
 mod fields;
 #[expect(clippy::disallowed_methods, reason = "conditions are held against a clock, and waits measured")]
 mod flight;

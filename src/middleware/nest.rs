@@ -28,6 +28,12 @@ pub(super) fn mount(_: &Parts) -> Option<&str> {
     None
 }
 
+/// The pattern of the whole route, if routers have found one.
+#[cfg(feature = "axum")]
+pub(super) fn matched(head: &Parts) -> Option<&str> {
+    head.extensions.get::<axum::extract::MatchedPath>().map(axum::extract::MatchedPath::as_str)
+}
+
 /// What a router that is nested at `mount` sees of `path`; `None` if it never sees it.
 pub(super) fn below<'p>(mount: &str, path: &'p str) -> Option<&'p str> {
     let mount = mount.trim_end_matches('/');

@@ -6,6 +6,8 @@ mod grpc;
 #[path = "../common/histories.rs"]
 mod histories;
 mod http_asked;
+#[cfg(feature = "axum")]
+mod http_axum;
 mod http_caps;
 mod http_confirm;
 mod http_content;

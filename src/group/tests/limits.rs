@@ -43,6 +43,23 @@ async fn so_does_he_when_the_flight_knows_no_store() {
     assert_eq!(old.await.unwrap(), Ok(1));
 }
 
+/// Fails if work is not told why nobody coordinates it, or is told so although somebody does.
+#[tokio::test(start_paused = true)]
+async fn work_knows_whether_it_is_coordinated() {
+    let away = || async { Err(BackendError::new(ErrorKind::Unavailable, "gone")) };
+    let without = Hooked { begin: hook(away), ..Hooked::new(Memory::new()) };
+    for (backend, expected) in [(Hooked::new(Memory::new()), None), (without, Some(Alone::Unavailable))] {
+        let engine: Engine<u64> = Engine::new(Arc::new(backend), Arc::new(crate::codec::Json));
+        let (tell, told) = oneshot::channel();
+        let work: Work<u64> = Box::new(move |start| {
+            let _ = tell.send(start.alone);
+            Box::pin(async { Done::Passing(7) })
+        });
+        let _ = engine.fly(Key::builder("test").finish(), work, &Options::default()).await;
+        assert_eq!(told.await.unwrap(), expected);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn following_for_long_does_not_use_the_budget_up() {
     let memory = Memory::new();

@@ -1,7 +1,10 @@
 //! Keys of paths that are the same but for their parameters.
 
-use super::{RequestKey, authority, original};
 use http::request::Parts;
+
+#[cfg(feature = "axum")]
+use super::super::nest::matched;
+use super::{RequestKey, authority, original};
 
 /// A pattern, and what the parameters in it stand for.
 #[derive(Clone, Debug)]
@@ -45,6 +48,37 @@ impl<'a> RequestKey<'a> {
         let uri = original(head);
         let matched = Matched { pattern, captured: captures(pattern, uri.path())? };
         Some(Self::target(head, uri.scheme_str().unwrap_or_default(), &authority(head, uri)?, &[], Some(matched)))
+    }
+
+    /// Covers the target like [`of_pattern`](Self::of_pattern), with the pattern of the route that axum's routers have found.
+    ///
+    /// `None` where they have found none: around a whole router or a `nest_service`, and in a fallback. Where `nest_service`
+    /// leads to a router, its pattern for `/` is not what the client has sent either, and makes no key.
+    ///
+    /// ```
+    /// use axum::{Router, body::Body, extract::Request, routing::get};
+    /// use tower::ServiceExt;
+    /// use tower_singleflight::{Outcome, RequestKey, SingleflightLayer, backend::Memory, key_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// // Every route here has an `id`, and `?utm_source=x` does not count.
+    /// let by_id = key_fn(|head| RequestKey::of_matched_path(head)?.path_param("id").finish());
+    /// let layer = SingleflightLayer::new(Memory::new()).result_ttl(std::time::Duration::from_secs(5)).key(by_id);
+    /// let users = Router::new().route("/{id}/avatar/{version}", get(async || "the newest")).layer(layer);
+    /// let app = Router::new().nest("/users", users);
+    ///
+    /// let mut outcomes = Vec::new();
+    /// for path in ["/users/7/avatar/1", "/users/7/avatar/2", "/users/8/avatar/1"] {
+    ///     let request = Request::get(format!("http://a.test{path}")).body(Body::empty()).unwrap();
+    ///     outcomes.push(*app.clone().oneshot(request).await.unwrap().extensions().get::<Outcome>().unwrap());
+    /// }
+    /// assert!(matches!(outcomes[..], [Outcome::Led, Outcome::Hit { .. }, Outcome::Led]));
+    /// # }
+    /// ```
+    #[cfg(feature = "axum")]
+    pub fn of_matched_path(head: &'a Parts) -> Option<Self> {
+        Self::of_pattern(head, matched(head)?)
     }
 
     /// Adds what stands in the path for the parameter `name` of the [pattern](Self::of_pattern), as it came: `%20` differs

@@ -264,3 +264,25 @@ fn a_copy_tells_its_age() {
     assert_eq!(aged(40_000, Source::JoinedHere).unwrap(), "40");
     assert_eq!(aged(0, Source::JoinedElsewhere), None);
 }
+
+/// Fails if a handler is told that others may get its response while nobody coordinates it, or is told nothing.
+#[cfg(feature = "axum")]
+#[tokio::test(start_paused = true)]
+async fn the_inner_service_is_told_how_its_request_flies() {
+    use crate::{group::Alone, middleware::Why};
+    for (alone, expected) in
+        [(None, Outcome::Led), (Some(Alone::Unavailable), Outcome::Bypassed(Why::StoreUnavailable))]
+    {
+        let inner = service_fn(async |request: Request<()>| {
+            let mut response = Response::new(Full::<Bytes>::default());
+            response.extensions_mut().extend(request.extensions().clone());
+            Ok::<_, Infallible>(response)
+        });
+        let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
+        let leader = Leader { settings: &settings, key: &key, method: Method::GET, headers: &headers };
+        let (tell, told) = oneshot::channel();
+        leader.lead(Start { alone, ..Start::alone() }, inner, Request::new(()), tell).await;
+        let Ok(own) = told.await.unwrap();
+        assert_eq!(own.response.extensions().get(), Some(&expected));
+    }
+}

@@ -199,6 +199,11 @@ impl Flight {
         if let Phase::Leading { runner, .. } = self.phase { Some(runner) } else { None }
     }
 
+    /// Why the work that runs has no lease, if it has none.
+    pub fn alone(&self) -> Option<Alone> {
+        if let Phase::Leading { lease, .. } = &self.phase { lease.err() } else { None }
+    }
+
     /// Whether the work has told this caller what it came for, and goes on for it.
     pub fn is_audience(&self, caller: Caller) -> bool {
         matches!(&self.phase, Phase::Leading { announced: Some(told), .. } if told.audience.contains(&caller))

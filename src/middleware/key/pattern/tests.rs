@@ -7,7 +7,7 @@ use crate::key::Key;
 #[test]
 fn paths_match_segment_by_segment() {
     type Captured = Option<&'static [(&'static str, &'static str)]>;
-    let table: [(&str, &str, Captured); 39] = [
+    let table: [(&str, &str, Captured); 40] = [
         ("/", "/", Some(&[])),
         ("/users", "/users", Some(&[])),
         ("/users", "/users/", None),
@@ -38,6 +38,7 @@ fn paths_match_segment_by_segment() {
         ("/}}{id}", "/}7", Some(&[("id", "7")])),
         ("/{id}.png", "/7.png", None),
         ("/{id}{x}", "/7", None),
+        ("/{id}{*rest}", "/7/x", None),
         ("/{}", "/7", None),
         ("/{*}", "/7", None),
         ("/{a{b}", "/7", None),
