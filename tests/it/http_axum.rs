@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use axum::{
     Router,
-    extract::{OriginalUri, Request},
+    extract::{OriginalUri, Path, Request},
     response::IntoResponse,
     routing::{self, any},
 };
@@ -45,6 +45,10 @@ async fn routers_with_equal_paths_are_apart_however_they_are_nested() {
         .nest_service("/service/b", inside("service b"))
         .nest_service("/plain/a", layer.layer(plain("plain a")))
         .nest_service("/plain/b", layer.layer(plain("plain b")))
+        .nest(
+            "/of/{name}",
+            Router::new().route("/x", routing::get(async |Path(name): Path<String>| name)).layer(layer.clone()),
+        )
         .merge(Router::new().nest("/merged/a", inside("merged a")))
         .merge(Router::new().nest("/merged/b", inside("merged b")))
         .merge(named("merged").layer(layer.clone()));
@@ -74,6 +78,8 @@ async fn routers_with_equal_paths_are_apart_however_they_are_nested() {
             ("/service/b/x", "service b"),
             ("/plain/a/x", "plain a"),
             ("/plain/b/x", "plain b"),
+            ("/of/a/x", "a"),
+            ("/of/b/x", "b"),
             ("/merged/a/x", "merged a"),
             ("/merged/b/x", "merged b"),
         ] {
