@@ -29,3 +29,4 @@ mod http_vary;
 mod http_wire;
 #[cfg(feature = "contract")]
 mod memory;
+mod stacks;
