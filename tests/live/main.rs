@@ -11,6 +11,7 @@ mod garbage;
 #[path = "../common/histories.rs"]
 mod histories;
 mod hung;
+mod hyper_server;
 mod leftovers;
 mod losses;
 mod outage;
