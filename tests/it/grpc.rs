@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
-use http_body_util::{BodyExt, Full, channel::Channel};
+use http_body_util::{BodyExt, Collected, Full, channel::Channel};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
@@ -78,7 +78,7 @@ fn server(
         async move {
             let call = calls.next();
             let (head, body) = request.into_parts();
-            let body = body.collect().await.map_or_else(|_| Bytes::from("broken"), |body| body.to_bytes());
+            let body = body.collect().await.map_or_else(|_| Bytes::from("broken"), Collected::to_bytes);
             sleep(secs(1)).await;
             Ok::<_, Infallible>(answer(head.headers, body, call))
         }
@@ -306,6 +306,9 @@ async fn a_call_that_streams_goes_on_to_its_caller() {
     assert_eq!((start.elapsed(), calls.count()), (secs(0), 3));
 }
 
+/// What makes a body, what is in it, and after how many milliseconds the handler has it.
+type Sent<'a> = (fn() -> Body, &'a [u8], u64);
+
 /// Fails if what was read of a call that does not fly is lost, or comes late.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_one_message_reaches_the_handler_as_it_came() {
@@ -316,7 +319,7 @@ async fn what_is_not_one_message_reaches_the_handler_as_it_came() {
     let app = boxed(&layer(&Memory::new()).max_request_body(12), inner);
     let twice = [message("ada"), message("bob")].concat();
     // Made when they are sent: their pieces come by the clock.
-    let bodies: [(fn() -> Body, &[u8], u64); 7] = [
+    let bodies: [Sent<'_>; 7] = [
         (|| [message("ada"), message("bob")].concat().into(), &twice, 0),
         (|| slow(&["\0\0\0\0\x01a", "\0\0\0\0\x01b"], Then::Ends), b"\0\0\0\0\x01a\0\0\0\0\x01b", 10),
         (|| slow(&["\0\0\0\0\x01a"], Then::Hangs), b"\0\0\0\0\x01a", 10),
