@@ -4,12 +4,18 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request,
-    header::{CACHE_CONTROL, IF_RANGE, RANGE},
+    HeaderMap, HeaderName, HeaderValue, Request, StatusCode,
+    header::{CACHE_CONTROL, CONTENT_TYPE, IF_RANGE, RANGE},
     request::Parts,
 };
 
+#[cfg(feature = "graphql")]
+use super::content::{graphql, json};
 use super::{
+    grpc::{
+        frame::{Prefix, is_one},
+        unary::{Sharing, Unary},
+    },
     key::RequestKey,
     record::{Binary, Stored},
     rules::{
@@ -194,6 +200,34 @@ fn request_key((head, part): &(Parts, Vec<u8>)) -> Option<Key> {
     RequestKey::new(head)?.header("x-a").header("x-b").part(part).finish()
 }
 
+/// The canonical text of a value is its own, and means what was meant; what is taken for a query has one.
+#[cfg(feature = "graphql")]
+pub fn content(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let document = serde_json::json!({ "query": text }).to_string();
+    assert!(graphql::query(&document).is_none_or(|key| json::canonical(&document) == Some(key)));
+    assert!(graphql::query(text).is_none_or(|key| json::canonical(text) == Some(key)));
+
+    let Some(canonical) = json::canonical(text) else { return };
+    assert_eq!(json::canonical(&canonical).as_ref(), Some(&canonical));
+    let value = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    assert_eq!(value(&canonical), value(text));
+}
+
+/// A message is one wherever it is cut, and a response with more than one, or less, is nobody else's.
+pub fn grpc(bytes: &[u8]) {
+    let Some((&cuts, body)) = bytes.split_first() else { return };
+    let pieces = pieces(body, cuts);
+    assert_eq!(Prefix::of(pieces.iter().map(Vec::as_slice)).length(), Prefix::of([body]).length());
+    let grpc = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))]);
+    let status = |line: &[u8]| HeaderValue::from_bytes(line).map(|line| (HeaderName::from_static("grpc-status"), line));
+    let trailers = HeaderMap::from_iter(pieces.last().and_then(|line| status(line).ok()));
+    let sharing = |trailers: &HeaderMap| Unary::default().sharing(StatusCode::OK, &grpc, body, Some(trailers));
+    assert_ne!(sharing(&trailers), Sharing::Negative);
+    let fine = HeaderMap::from_iter(status(b"0"));
+    assert_eq!(sharing(&fine) == Sharing::Everybody, is_one(body));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
@@ -203,7 +237,7 @@ mod tests {
     proptest! {
         #[test]
         fn hold_for_bytes_of_any_kind(bytes in vec(any::<u8>(), 0..64)) {
-            [record, cache_control, date, range, key].iter().for_each(|holds| holds(&bytes));
+            [record, cache_control, date, range, key, grpc].iter().for_each(|holds| holds(&bytes));
         }
 
         #[test]
@@ -213,6 +247,12 @@ mod tests {
             let bytes = [&[0; 7], &b"\x0a"[..], lines.join("\n").as_bytes()].concat();
             range(&bytes);
             cache_control(&bytes[8..]);
+        }
+
+        #[test]
+        #[cfg(feature = "graphql")]
+        fn hold_for_what_looks_like_json(text in "[\\[{]{0,3}(\"[a-b]\"[:, ]){0,3}[-0-9.e]{0,4}( |query|[{}a]){0,4}[\\]}]{0,3}") {
+            content(text.as_bytes());
         }
 
         #[test]

@@ -1,4 +1,4 @@
-//! Tower middleware that coalesces identical HTTP requests, on one replica and across replicas.
+//! Tower middleware that coalesces identical requests over HTTP and gRPC, on one replica and across replicas.
 //!
 //! While a request is in the air, others with the same [key](RequestKey) wait for its response instead of asking again.
 //! Unless a [result TTL](SingleflightLayer::result_ttl) is set, nothing is kept once the response is there.
@@ -131,6 +131,39 @@
 //! A shared copy lacks the fields of one connection (`Connection` and what it names, `Proxy-*`, ...) and of one request
 //! (`X-Request-Id`, `Traceparent`, `Server-Timing`, ...). A stored one tells its `Age`. Trailers are shared as trailers.
 //! The response to the request that led is what the inner service made of it, extensions included.
+//!
+//! # gRPC
+//!
+//! Nothing on the wire tells a unary call from a stream, or a read from a write, and errors come as 200. So a layer of its own
+//! makes [calls](SingleflightLayer::grpc) fly, and only those of methods that are named. It is nothing but settings of its own:
+//! all of the above that speaks of flights, of who asks, and of the inner service holds there too.
+//!
+//! ```
+//! use std::convert::Infallible;
+//!
+//! use bytes::Bytes;
+//! use http::{HeaderMap, Request, Response};
+//! use http_body_util::{BodyExt, Full};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_singleflight::{Outcome, RequestBody, SingleflightLayer, backend::Memory};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! // In place of the routes of tonic: `Server::builder().layer(layer).add_service(..)`.
+//! let greeter = service_fn(async |request: Request<RequestBody<Full<Bytes>>>| {
+//!     let message = request.into_body().collect().await?.to_bytes();
+//!     let status = HeaderMap::from_iter([("grpc-status".parse().unwrap(), "0".parse().unwrap())]);
+//!     let body = Full::new(message).with_trailers(async { Some(Ok(status)) });
+//!     Ok::<_, Infallible>(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
+//! });
+//! let layer = SingleflightLayer::grpc(Memory::new()).methods(["/hello.Greeter/Say*"]);
+//!
+//! let request = Request::post("http://a.test/hello.Greeter/SayHello").header("content-type", "application/grpc");
+//! let request = request.body(Full::from(&[0, 0, 0, 0, 2, 10, 0][..])).unwrap();
+//! let response = layer.layer(greeter).oneshot(request).await.unwrap();
+//! assert_eq!(response.extensions().get(), Some(&Outcome::Led));
+//! # }
+//! ```
 //!
 //! # Where it stands
 //!

@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 128;
 
 /// The request, if each of its operations is a query. All of it, for a server may read any of it: operation, variables,
 /// extensions.
-pub(super) fn query(content: &str) -> Option<String> {
+pub(in crate::middleware) fn query(content: &str) -> Option<String> {
     let document: String = serde_json::from_str(Members::of(content)?.get("query")?.get()).ok()?;
     only_queries(&document).then(|| canonical(content)).flatten()
 }

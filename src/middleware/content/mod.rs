@@ -1,9 +1,9 @@
 //! Reads that are told apart by their content: searches by `POST`, queries.
 
 #[cfg(feature = "graphql")]
-mod graphql;
+pub(super) mod graphql;
 #[cfg(feature = "json")]
-mod json;
+pub(super) mod json;
 mod service;
 
 use std::{fmt, sync::Arc};
