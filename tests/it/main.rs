@@ -3,6 +3,7 @@
 mod architecture;
 mod group;
 mod grpc;
+mod grpc_tonic;
 #[path = "../common/histories.rs"]
 mod histories;
 mod http_asked;
