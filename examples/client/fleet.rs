@@ -21,35 +21,38 @@ pub struct Fleet {
 impl Fleet {
     /// Sends all requests of all workers at once; how often the upstream was asked for that.
     pub async fn burst(&self, what: &str, uri: &Uri) -> Result<usize, BoxError> {
-        let requests = self.workers.iter().flat_map(|worker| (0..self.requests).map(move |_| (worker, get(uri))));
-        self.send(what, requests).await
+        let requests =
+            self.workers.iter().flat_map(|worker| (0..self.requests).map(|_| outcome(worker.clone(), get(uri))));
+        send(what, &self.calls, requests).await
     }
 
     /// Sends a request of one worker, with a field of its own.
     pub async fn one(&self, what: &str, uri: &Uri, name: HeaderName, line: &'static str) -> Result<usize, BoxError> {
         let mut request = get(uri);
         request.headers_mut().insert(name, line.try_into()?);
-        self.send(what, self.workers.iter().zip([request])).await
+        let worker = self.workers.iter().take(1);
+        send(what, &self.calls, worker.map(|worker| outcome(worker.clone(), request.clone()))).await
     }
+}
 
-    async fn send<'a>(
-        &self,
-        what: &str,
-        requests: impl Iterator<Item = (&'a Worker, Request<Empty<Bytes>>)>,
-    ) -> Result<usize, BoxError> {
-        let (before, start) = (self.calls.count(), Instant::now());
-        let mut sent: JoinSet<_> = requests.map(|(worker, request)| outcome(worker.clone(), request)).collect();
-        let mut tally = BTreeMap::<String, usize>::new();
-        while let Some(outcome) = sent.join_next().await {
-            *tally.entry(outcome??).or_default() += 1;
-        }
-        let calls = self.calls.count() - before;
-        // Backwards, so that `led` comes before `joined`.
-        let outcomes: Vec<_> = tally.iter().rev().map(|(outcome, count)| format!("{count} {outcome}")).collect();
-        let (sum, took) = (tally.values().sum::<usize>(), start.elapsed().as_millis());
-        println!("{what}: {sum} request(s), upstream asked {calls} time(s), {took} ms: {}", outcomes.join(", "));
-        Ok(calls)
+/// Sends requests at the same time, and prints how often the upstream was asked for that and what became of them.
+pub async fn send(
+    what: &str,
+    calls: &Calls,
+    requests: impl Iterator<Item: Future<Output = Result<String, BoxError>> + Send + 'static>,
+) -> Result<usize, BoxError> {
+    let (before, start) = (calls.count(), Instant::now());
+    let mut sent: JoinSet<_> = requests.collect();
+    let mut tally = BTreeMap::<String, usize>::new();
+    while let Some(outcome) = sent.join_next().await {
+        *tally.entry(outcome??).or_default() += 1;
     }
+    let asked = calls.count() - before;
+    // Backwards, so that `led` comes before `joined`.
+    let outcomes: Vec<_> = tally.iter().rev().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+    let (sum, took) = (tally.values().sum::<usize>(), start.elapsed().as_millis());
+    println!("{what}: {sum} request(s), upstream asked {asked} time(s), {took} ms: {}", outcomes.join(", "));
+    Ok(asked)
 }
 
 fn get(uri: &Uri) -> Request<Empty<Bytes>> {

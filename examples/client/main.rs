@@ -4,6 +4,12 @@
 //! `cargo run --example client`. Needs nothing. See README.md beside this file.
 
 mod fleet;
+#[path = "../tonic/greeter.rs"]
+#[allow(clippy::allow_attributes_without_reason, unused_qualifications, reason = "generated")]
+mod greeter;
+mod grpc;
+#[path = "../tonic/service.rs"]
+mod service;
 mod upstream;
 mod worker;
 
@@ -17,13 +23,11 @@ use http::{
 use tower::BoxError;
 use tower_singleflight::{
     SingleflightLayer,
-    backend::{Memory, Redis},
+    backend::{Backend, Memory, Redis},
+    middleware::Grpc,
 };
 
-use self::{
-    fleet::Fleet,
-    worker::{Calls, Worker},
-};
+use self::{fleet::Fleet, worker::Calls};
 
 /// Starts workers that all want the same of an upstream, and tells how often it was asked.
 #[derive(Parser)]
@@ -49,10 +53,13 @@ struct Flags {
 async fn main() -> Result<(), BoxError> {
     let flags = Flags::parse();
     let calls = Calls::default();
-    let fleet = Fleet { workers: workers(&flags, &calls).await?, requests: flags.requests.into(), calls };
+    let (over_http, over_grpc): (Vec<_>, Vec<_>) = layers(&flags).await?.into_iter().unzip();
+    let workers = over_http.into_iter().map(|layer| worker::new(layer, calls.clone())).collect();
+    let fleet = Fleet { workers, requests: flags.requests.into(), calls };
+    let work = Duration::from_millis(flags.work_ms);
     let uri = match &flags.upstream {
         Some(uri) => uri.clone(),
-        None => upstream::start(Duration::from_millis(flags.work_ms)).await?,
+        None => upstream::start(work).await?,
     };
     println!("{} workers want {uri}, {} times each", flags.workers, flags.requests);
 
@@ -61,25 +68,27 @@ async fn main() -> Result<(), BoxError> {
     // What the caller says himself counts on the client's side, and `no-cache` means that he wants to know for sure.
     fleet.one("one that wants it fresh", &uri, CACHE_CONTROL, "no-cache").await?;
     fleet.one("one with a token of his own", &uri, AUTHORIZATION, "Bearer mine").await?;
-    if flags.upstream.is_none() && asked != 1 {
-        return Err("the upstream should have been asked once".into());
+    if flags.upstream.is_some() {
+        return Ok(());
     }
-    Ok(())
+    let called = grpc::run(over_grpc, fleet.requests, work).await?;
+    if (asked, called) == (1, 1) { Ok(()) } else { Err("each upstream should have been asked once".into()) }
 }
 
-/// Each with a handle of its own, as in processes of their own.
-async fn workers(flags: &Flags, calls: &Calls) -> Result<Vec<Worker>, BoxError> {
+/// Two for each worker, over a handle of its own, as in processes of their own.
+async fn layers(flags: &Flags) -> Result<Vec<(SingleflightLayer, SingleflightLayer<Grpc>)>, BoxError> {
     let memory = Memory::new();
-    let mut workers = Vec::new();
+    let mut layers = Vec::new();
     for _ in 0..flags.workers {
-        let layer = match &flags.redis {
+        layers.push(match &flags.redis {
             // A malformed URL is not repeated, since it may hold a password.
-            Some(url) => {
-                SingleflightLayer::new(Redis::connect(url, "client").await.map_err(|e| format!("--redis: {e}"))?)
-            }
-            None => SingleflightLayer::new(memory.replica()),
-        };
-        workers.push(worker::new(layer, calls.clone()));
+            Some(url) => both(Redis::connect(url, "client").await.map_err(|error| format!("--redis: {error}"))?),
+            None => both(memory.replica()),
+        });
     }
-    Ok(workers)
+    Ok(layers)
+}
+
+fn both(backend: impl Backend + Clone) -> (SingleflightLayer, SingleflightLayer<Grpc>) {
+    (SingleflightLayer::new(backend.clone()), SingleflightLayer::grpc(backend))
 }

@@ -25,6 +25,10 @@ pub type Worker = BoxCloneSyncService<Request<Empty<Bytes>>, Response<ResponseBo
 pub struct Calls(Arc<AtomicUsize>);
 
 impl Calls {
+    pub fn count_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -41,7 +45,7 @@ pub fn new(layer: SingleflightLayer, calls: Calls) -> Worker {
         // Inside of the layer: the token is the fleet's and not the caller's, so that it shall not keep callers apart.
         .map_request(authorized)
         .map_request(move |request| {
-            calls.0.fetch_add(1, Ordering::Relaxed);
+            calls.count_one();
             request
         })
         .service(Client::builder(TokioExecutor::new()).build_http());

@@ -17,6 +17,8 @@ pub struct HelloReply {
     pub message: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub execution: u64,
+    #[prost(uint32, tag = "3")]
+    pub process: u32,
 }
 /// Generated client implementations.
 pub mod greeter_client {

@@ -1,4 +1,4 @@
-//! A gRPC service of tonic with one method of each kind.
+//! A gRPC service of tonic whose slow unary method runs once for all who ask for the same at the same time, on all servers.
 //!
 //! `cargo run --example tonic` starts two servers and calls them. See README.md beside this file.
 
@@ -15,6 +15,12 @@ use tokio::net::TcpListener;
 use tonic::transport::{Server, server::TcpIncoming};
 use tower::BoxError;
 
+use tower_singleflight::{
+    SingleflightLayer,
+    backend::{Backend, Memory, Redis},
+    middleware::Grpc,
+};
+
 use self::{greeter::greeter_server::GreeterServer, service::Slow};
 
 /// Serves greetings that take a while, or shows what many calls for the same greeting cost.
@@ -23,6 +29,9 @@ struct Flags {
     /// Serve here until stopped, instead of calling two servers of its own; port 0 takes a free one.
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// The Redis that several servers share; without it, they share what this process holds in memory.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
     /// How long a greeting takes.
     #[arg(long, value_name = "N", default_value_t = 500)]
     work_ms: u64,
@@ -32,18 +41,41 @@ struct Flags {
 async fn main() -> Result<(), BoxError> {
     let flags = Flags::parse();
     let work = Duration::from_millis(flags.work_ms);
-    let Some(listen) = flags.listen else { return demo::run(work).await };
+    let Some(listen) = flags.listen else { return demo::run(layers(&flags)?, work).await };
+    let [layer, _] = layers(&flags)?;
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("--listen {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
-    serve(listener, Slow::new(work), stopped()).await
+    serve(listener, layer, Slow::new(work), stopped()).await
+}
+
+/// Those of two servers, each with a backend handle of its own, as in processes of their own.
+fn layers(flags: &Flags) -> Result<[SingleflightLayer<Grpc>; 2], BoxError> {
+    let Some(url) = &flags.redis else {
+        let memory = Memory::new();
+        return Ok([sharing(memory.replica()), sharing(memory)]);
+    };
+    // Lazily: it shall start, and serve, without Redis too. A malformed URL is an error even so; it is not repeated, since it
+    // may hold a password.
+    let redis = || Redis::connect_lazy(url, "greeter").map(sharing).map_err(|error| format!("--redis: {error}"));
+    Ok([redis()?, redis()?])
+}
+
+/// What is shared: calls of the one method that is unary. Streams pass through, and are not named.
+fn sharing(backend: impl Backend) -> SingleflightLayer<Grpc> {
+    // Every server has a port of its own, which stands in the authority: the key has the name of the service in its place.
+    SingleflightLayer::grpc(backend).methods(["/greeter.Greeter/SayHello"]).service("greeter")
 }
 
 /// Serves until `stopped`, and then answers what is in the air.
-async fn serve(listener: TcpListener, slow: Slow, stopped: impl Future<Output = ()>) -> Result<(), BoxError> {
+async fn serve(
+    listener: TcpListener,
+    layer: SingleflightLayer<Grpc>,
+    slow: Slow,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), BoxError> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
-        // The layer goes here.
-        .add_service(GreeterServer::new(slow));
+    // Around all services: what is shared is named by its path.
+    let server = Server::builder().layer(layer).add_service(GreeterServer::new(slow));
     Ok(server.serve_with_incoming_shutdown(incoming, stopped).await?)
 }
 

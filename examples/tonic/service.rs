@@ -41,7 +41,7 @@ impl Slow {
 }
 
 fn greeting(name: &str, execution: u64) -> HelloReply {
-    HelloReply { message: format!("Hello, {name}!"), execution }
+    HelloReply { message: format!("Hello, {name}!"), execution, process: std::process::id() }
 }
 
 type Replies = Pin<Box<dyn Stream<Item = Result<HelloReply, Status>> + Send>>;

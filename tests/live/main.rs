@@ -8,6 +8,7 @@ mod exchanges;
 mod faults;
 mod fleet;
 mod garbage;
+mod greeter;
 #[path = "../common/histories.rs"]
 mod histories;
 mod hung;
