@@ -4,6 +4,7 @@
 mod call;
 mod deadline;
 pub(super) mod frame;
+#[expect(clippy::disallowed_methods, reason = "deadlines are held against a clock")]
 mod service;
 pub(super) mod unary;
 

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body::Body;
+use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Service};
 
 use super::{
@@ -57,11 +58,13 @@ where
             let request = request.map(RequestBody::untouched);
             return ResponseFuture::bypass(inner, request, why, settings.cache_status.clone());
         }
-        let deadline = timeout(request.headers());
+        // From now on, rather than from the first poll: a server that keeps the same time around the layer began a moment
+        // later, and says `CANCELLED` if it is first.
+        let deadline = timeout(request.headers()).and_then(|time| Instant::now().checked_add(time));
         let call = call(Arc::clone(settings), Arc::clone(calls), inner, request);
         ResponseFuture::flight(async move {
             let Some(deadline) = deadline else { return call.await };
-            tokio::time::timeout(deadline, call).await.unwrap_or_else(|_| Ok(exceeded()))
+            timeout_at(deadline, call).await.unwrap_or_else(|_| Ok(exceeded()))
         })
     }
 }
