@@ -2,7 +2,13 @@
 
 use std::{process::Stdio, time::Duration};
 
-use tokio::{process::Command, task::JoinSet, time::timeout};
+use bytes::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message;
+use tokio::{net::TcpStream, process::Command, task::JoinSet, time::timeout};
 use tonic::transport::{Channel, Endpoint};
 
 use self::generated::{HelloReply, HelloRequest, greeter_client::GreeterClient};
@@ -62,4 +68,64 @@ async fn examples_that_call_themselves_see_one_execution() {
         let said = String::from_utf8_lossy(&shown.stdout);
         assert!(shown.status.success() && said.lines().count() == lines, "{name}: {said}");
     }
+}
+
+/// What stands on the wire: the head, the message and the trailers. `Date` is the servers' own.
+async fn raw(place: &str, lines: &[(&str, &str)]) -> (HeaderMap, Bytes, HeaderMap) {
+    let stream = TokioIo::new(TcpStream::connect(place).await.unwrap());
+    let (mut send, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    let message = ada().encode_to_vec();
+    let framed = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &*message].concat();
+    let request = Request::post(format!("http://{place}/greeter.Greeter/SayHello"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    let request = lines.iter().fold(request, |request, (name, line)| request.header(*name, *line));
+    let response = send.send_request(request.body(Full::new(Bytes::from(framed))).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let (mut head, body) = response.into_parts();
+    head.headers.remove("date");
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    (head.headers, body.to_bytes(), trailers)
+}
+
+/// Fails if a client that is not of tonic's makes gets another message, other metadata, or other trailers.
+#[tokio::test]
+async fn clients_that_speak_bare_http_2_are_served_alike() {
+    example::build();
+    let redis = Server::start();
+    let args = ["--work-ms", "1000", "--redis", &redis.url()];
+    let servers = [Example::start("tonic", &args).await, Example::start("tonic", &args).await];
+    let calls: JoinSet<_> = servers
+        .iter()
+        .cycle()
+        .take(20)
+        .map(|server| server.place.clone())
+        .map(|place| async move { raw(&place, &[("user-agent", &place), ("grpc-timeout", "20S")]).await })
+        .collect();
+    let mut seen = timeout(PATIENCE, calls.join_all()).await.expect("somebody hangs");
+    let (head, message, trailers) = seen.pop().unwrap();
+    assert!(seen.into_iter().all(|other| other == (head.clone(), message.clone(), trailers.clone())));
+    assert!(head["content-type"] == "application/grpc" && trailers["grpc-status"] == "0");
+    let reply = HelloReply::decode(message.slice(5..)).unwrap();
+    assert_eq!((reply.message.as_str(), reply.execution), ("Hello, Ada!", 1));
+}
+
+/// Fails if the work ends with the deadline of the one whose call began it.
+#[tokio::test]
+async fn a_leader_in_a_hurry_leaves_its_work_to_a_follower() {
+    example::build();
+    let redis = Server::start();
+    let args = ["--work-ms", "2000", "--redis", &redis.url()];
+    let servers = [Example::start("tonic", &args).await, Example::start("tonic", &args).await];
+    let (head, message, _) = raw(&servers[0].place, &[("grpc-timeout", "500m")]).await;
+    assert_eq!((&head["grpc-status"], message.len()), (&"4".parse().unwrap(), 0));
+    let (_, message, trailers) = raw(&servers[1].place, &[("grpc-timeout", "20S")]).await;
+    assert_eq!(trailers["grpc-status"], "0");
+    let reply = HelloReply::decode(message.slice(5..)).unwrap();
+    // The other server's, which had just begun.
+    assert_eq!(reply.execution, 1);
+    let own = client(&servers[1]).await.say_hello(ada()).await.unwrap().into_inner();
+    assert_ne!(reply.process, own.process);
 }
