@@ -188,7 +188,9 @@ impl Drop for Change {
         if !self.settled
             && let Ok(runtime) = Handle::try_current()
         {
-            runtime.spawn(forget(Arc::clone(&self.settings), self.keys(&HeaderMap::new())));
+            // An extractor that panics here, perhaps as it did on the way in, would end the process.
+            let keys = catch_unwind(AssertUnwindSafe(|| self.keys(&HeaderMap::new()))).unwrap_or_default();
+            runtime.spawn(forget(Arc::clone(&self.settings), keys));
         }
     }
 }

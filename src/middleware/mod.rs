@@ -181,6 +181,9 @@
 //! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend handle or
 //! its prefix: give services that trust different clients prefixes of their own.
 //!
+//! Only HTTP/2 tells the scheme of a request. A server without TLS that speaks both versions makes two keys of what is one target:
+//! share them with a key of the [service](RequestKey::of_service), or write the scheme into the URI before the layer.
+//!
 //! Requests to a TLS server over HTTP/1 and to a plain one look alike. Where one process is both, and answers them
 //! differently, tell them apart in the key.
 //!

@@ -27,6 +27,9 @@ impl<'a> RequestKey<'a> {
     /// `{*rest}`, at the end, for the rest of the path; `{{` and `}}` for a brace. `None` if the path as the client sent it
     /// does not match, if `pattern` is not written like this, and like [`new`](Self::new).
     ///
+    /// What does not match has no key to be forgotten by, either: a target that a response names in `Location`, or
+    /// [`also_invalidate`](super::super::SingleflightLayer::also_invalidate), is left alone if it is of another pattern.
+    ///
     /// The path is matched raw: `%2F` is no slash and parts no segments, `%61` is no `a`. Where a handler decodes its
     /// parameters, as axum's `Path` does, paths that it cannot tell apart make two keys, which costs an execution; two that
     /// it can tell apart never make one.
