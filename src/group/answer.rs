@@ -15,13 +15,15 @@ pub(crate) struct Start<T> {
     pub(crate) refreshes: bool,
     /// Why there is no coordination, if there is none as yet.
     pub(crate) alone: Option<Alone>,
+    /// How often it failed before, in a row.
+    pub(crate) failures: u32,
     pub(crate) announce: Announce,
 }
 
 impl<T> Start<T> {
     /// Of work outside of a flight, with nobody to announce anything to.
     pub(crate) fn alone() -> Self {
-        Self { previous: None, refreshes: false, alone: None, announce: Box::new(|_| ()) }
+        Self { previous: None, refreshes: false, alone: None, failures: 0, announce: Box::new(|_| ()) }
     }
 }
 

@@ -83,7 +83,7 @@ struct Next {
 enum Action<T> {
     Tell(Vec<Chair<T>>, Verdict),
     Announce(Vec<Chair<T>>, Announcement),
-    Work(Caller, Work<T>, Option<Alone>),
+    Work(Caller, Work<T>, Option<Alone>, u32),
     Other(Output),
 }
 
@@ -285,7 +285,7 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                 Output::Work { caller } => {
                     let work = seats.chairs.get_mut(&caller).and_then(|chair| chair.work.take());
                     let work = work.expect("a caller that waits has its work, and it is started once");
-                    Action::Work(caller, work, seats.flight.alone())
+                    Action::Work(caller, work, seats.flight.alone(), seats.flight.failures())
                 }
                 output => Action::Other(output),
             });
@@ -305,11 +305,12 @@ impl<T: Clone + Send + Sync + 'static> Driver<T> {
                     let _ = chair.tell.send(Answer::Announced(Arc::clone(&announced)));
                 }
             }
-            Action::Work(caller, work, alone) => {
+            Action::Work(caller, work, alone, failures) => {
                 self.started = Instant::now();
                 let announce = self.cell.announce(caller);
                 let previous = self.previous.clone().filter(|_| self.begun);
-                let start = Start { refreshes: self.refreshes && previous.is_some(), previous, alone, announce };
+                let refreshes = self.refreshes && previous.is_some();
+                let start = Start { previous, refreshes, alone, failures, announce };
                 // A task of its own: neither a panic nor a busy thread of the work stops renewals and answers.
                 self.work = Some(tokio::spawn(work(start)));
             }

@@ -13,10 +13,12 @@ use http::{
     request::Parts,
 };
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::{
     body::ResponseBody,
     future::signed,
+    grpc::deadline::{TIMEOUT, field},
     outcome::{Outcome, Why},
     rules::{
         condition::{head_of_304, not_modified},
@@ -54,27 +56,32 @@ pub(super) struct Asked {
     taken: Option<Box<Parts>>,
     head: bool,
     only_if_cached: bool,
+    /// When a caller of gRPC stops waiting.
+    deadline: Option<Instant>,
 }
 
 impl Asked {
     /// Takes it out of the request's head.
     pub(super) fn take(head: &mut Parts, only_if_cached: bool) -> Self {
-        Self { taken: take(head, TAKEN), head: head.method == Method::HEAD, only_if_cached }
+        Self { taken: take(head, TAKEN), head: head.method == Method::HEAD, only_if_cached, deadline: None }
     }
 
-    /// Takes out a field that says something else, for this caller alone.
-    pub(super) fn take_only(head: &mut Parts, name: HeaderName) -> Self {
-        Self { taken: take(head, [name]), head: false, only_if_cached: false }
+    /// Takes out how long a caller of gRPC waits: until then.
+    pub(super) fn take_timeout(head: &mut Parts, deadline: Option<Instant>) -> Self {
+        Self { taken: take(head, [HeaderName::from_static(TIMEOUT)]), head: false, only_if_cached: false, deadline }
     }
 
     /// Of a request whose method is not GET, and whose fields stay where they are.
     pub(super) fn nothing_but(only_if_cached: bool) -> Self {
-        Self { taken: None, head: false, only_if_cached }
+        Self { taken: None, head: false, only_if_cached, deadline: None }
     }
 
     /// Gives it back to a request that goes to the inner service for itself.
-    pub(super) fn restore(self, headers: &mut HeaderMap) {
+    pub(super) fn restore(self, headers: &mut HeaderMap, now: Instant) {
         headers.extend(self.taken.map(|taken| taken.headers).unwrap_or_default());
+        if let Some(deadline) = self.deadline {
+            headers.insert(TIMEOUT, field(deadline.saturating_duration_since(now)));
+        }
     }
 
     /// Whether a response that is stored may do where no flight is to be led.

@@ -8,10 +8,14 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until},
+};
 use tower::BoxError;
 
 use super::{
+    grpc::deadline,
     record::Stored,
     tape::{Next, Reader, Whole},
 };
@@ -22,7 +26,12 @@ use crate::group::Seat;
 /// Its errors are those of the inner service's body, and one more: that the body which another request reads at the same
 /// time broke off ([`stream_followers`](super::SingleflightLayer::stream_followers)).
 #[pin_project]
-pub struct ResponseBody<B: Body>(#[pin] Kind<B>);
+pub struct ResponseBody<B: Body> {
+    #[pin]
+    kind: Kind<B>,
+    /// When a caller of gRPC stops waiting for the next frame.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
 
 #[pin_project(project = KindProjection)]
 enum Kind<B: Body> {
@@ -53,30 +62,44 @@ pub(super) enum Whose<B: Body> {
 /// at all, if the body ended and was not as long as declared.
 pub(super) type Rest<B> = Result<Pin<Box<B>>, BoxError>;
 
+impl<B: Body> ResponseBody<B> {
+    fn of(kind: Kind<B>) -> Self {
+        Self { kind, deadline: None }
+    }
+}
+
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(super) fn untouched(body: B) -> Self {
-        Self(Kind::Untouched(body))
+        Self::of(Kind::Untouched(body))
     }
 
     pub(super) fn whole(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self(Kind::Whole { data, trailers })
+        Self::of(Kind::Whole { data, trailers })
     }
 
     pub(super) fn recorded(reader: Reader, whose: Whose<B>) -> Self {
-        Self(Kind::Recorded { reader, whose, seat: None })
+        Self::of(Kind::Recorded { reader, whose, seat: None })
     }
 
     /// Keeps the seat as long as it reads what is recorded.
     pub(super) fn seated(mut self, taken: Option<Seat<Stored>>) -> Self {
-        if let Kind::Recorded { seat, .. } = &mut self.0 {
+        if let Kind::Recorded { seat, .. } = &mut self.kind {
             *seat = taken;
+        }
+        self
+    }
+
+    /// Ends it with a status of gRPC once its caller waits no longer.
+    pub(super) fn until(mut self, deadline: Instant) -> Self {
+        if !matches!(self.kind, Kind::Whole { .. }) {
+            self.deadline = Some(Box::pin(sleep_until(deadline)));
         }
         self
     }
 
     /// Whether it is everybody's, as far as is known.
     pub(super) fn is_shared(&self) -> bool {
-        match &self.0 {
+        match &self.kind {
             Kind::Whole { .. } => true,
             Kind::Recorded { reader, .. } => !reader.is_cut(),
             Kind::Untouched(_) | Kind::Rest(_) => false,
@@ -85,7 +108,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
 
     /// All of it, if it is in memory; nothing of it stays.
     pub(super) fn take_whole(&mut self) -> Option<Whole> {
-        match &mut self.0 {
+        match &mut self.kind {
             Kind::Whole { data, trailers } => Some((std::mem::take(data), trailers.take())),
             _ => None,
         }
@@ -101,7 +124,45 @@ where
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let mut kind = self.project().0;
+        let mut this = self.project();
+        let frame = this.kind.as_mut().poll_frame(cx);
+        if frame.is_pending() && this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+            *this.deadline = None;
+            this.kind.set(Kind::Rest(None));
+            return Poll::Ready(Some(Ok(Frame::trailers(deadline::trailers()))));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Untouched(body) => body.is_end_stream(),
+            Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
+            Kind::Recorded { reader, .. } => reader.is_at_end(),
+            // One that broke off is not said to have ended, even before its first byte: a server would make an empty body of it.
+            Kind::Rest(rest) => rest.as_ref().is_some_and(Body::is_end_stream),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Untouched(body) => body.size_hint(),
+            Kind::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
+            // With an exact length a server would announce it, and HTTP/1 has trailers behind chunks alone.
+            Kind::Whole { data, trailers: Some(_) } => at_least(data.len() as u64),
+            Kind::Recorded { reader, .. } => reader.size_hint(),
+            Kind::Rest(rest) => rest.as_ref().map_or_else(SizeHint::new, Body::size_hint),
+        }
+    }
+}
+
+impl<B> Kind<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut kind = self;
         match kind.as_mut().project() {
             KindProjection::Untouched(body) => body.poll_frame(cx).map_err(Into::into),
             KindProjection::Rest(Some(body)) => body.as_mut().poll_frame(cx).map_err(Into::into),
@@ -137,27 +198,6 @@ where
             },
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Kind::Untouched(body) => body.is_end_stream(),
-            Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
-            Kind::Recorded { reader, .. } => reader.is_at_end(),
-            // One that broke off is not said to have ended, even before its first byte: a server would make an empty body of it.
-            Kind::Rest(rest) => rest.as_ref().is_some_and(Body::is_end_stream),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Untouched(body) => body.size_hint(),
-            Kind::Whole { data, trailers: None } => SizeHint::with_exact(data.len() as u64),
-            // With an exact length a server would announce it, and HTTP/1 has trailers behind chunks alone.
-            Kind::Whole { data, trailers: Some(_) } => at_least(data.len() as u64),
-            Kind::Recorded { reader, .. } => reader.size_hint(),
-            Kind::Rest(rest) => rest.as_ref().map_or_else(SizeHint::new, Body::size_hint),
-        }
-    }
 }
 
 pub(super) fn at_least(length: u64) -> SizeHint {
@@ -169,7 +209,7 @@ pub(super) fn at_least(length: u64) -> SizeHint {
 /// Empty, for middleware that answers in the inner service's stead.
 impl<B: Body> Default for ResponseBody<B> {
     fn default() -> Self {
-        Self(Kind::Whole { data: Bytes::new(), trailers: None })
+        Self::of(Kind::Whole { data: Bytes::new(), trailers: None })
     }
 }
 

@@ -1,11 +1,22 @@
 //! Reading a body up to a limit, so that nothing of it is lost whatever happens.
 
-use std::{pin::Pin, sync::Arc, thread, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use tokio::{sync::oneshot, task::coop::consume_budget, time::timeout};
+use tokio::{
+    sync::oneshot,
+    task::{coop::consume_budget, yield_now},
+    time::timeout,
+};
 use tower::BoxError;
 
 use super::{
@@ -29,6 +40,10 @@ pub(super) struct Collector<B: Body> {
     rest: Option<oneshot::Sender<Rest<B>>>,
 }
 
+/// The trailers of a call come along with its message, unless another message follows: those who wait for the one shall not
+/// wait for the other.
+const TRAILERS: Duration = Duration::from_millis(250);
+
 /// How much is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Extent {
@@ -44,6 +59,14 @@ impl Extent {
         match self {
             Self::Bytes(most) => most,
             Self::Message(most) => prefix.length().map_or(most, |length| if length <= most { length } else { 0 }),
+        }
+    }
+
+    /// How long the next piece may take.
+    fn patience(self, prefix: &Prefix, length: u64, idle: Duration) -> Duration {
+        match self {
+            Self::Message(_) if prefix.length() == Some(length) => idle.min(TRAILERS),
+            _ => idle,
         }
     }
 }
@@ -73,11 +96,11 @@ impl<B: Body<Data = Bytes>> Collector<B> {
     pub(super) async fn read(&mut self, extent: Extent, idle: Duration, most: usize) -> End<B::Error> {
         let Some(body) = &mut self.body else { return End::Complete };
         while self.length <= extent.most(&self.prefix) {
-            let frame = match timeout(idle, content(body)).await {
-                Err(_) => return End::Over,
-                Ok(None) => return End::Complete,
-                Ok(Some(Err(error))) => return End::Broken(error),
-                Ok(Some(Ok(frame))) => frame,
+            let frame = match within(extent.patience(&self.prefix, self.length, idle), body).await {
+                None => return End::Over,
+                Some(None) => return End::Complete,
+                Some(Some(Err(error))) => return End::Broken(error),
+                Some(Some(Ok(frame))) => frame,
             };
             match frame.into_data() {
                 Ok(chunk) => {
@@ -150,8 +173,26 @@ impl<B: Body> Drop for Collector<B> {
     }
 }
 
+/// The next frame, or the end, unless that takes longer than `time`. On a busy runtime both may have come by the time
+/// that anybody looks: then the clock does not win.
+pub(super) async fn within<B: Body<Data = Bytes>>(
+    time: Duration,
+    body: &mut Pin<Box<B>>,
+) -> Option<Option<Result<Frame<Bytes>, B::Error>>> {
+    if let Ok(frame) = timeout(time, content(body)).await {
+        return Some(frame);
+    }
+    // Whoever feeds the body is as ready to run as this is.
+    yield_now().await;
+    let mut late = pin!(content(body));
+    match poll_fn(|cx| Poll::Ready(late.as_mut().poll(cx))).await {
+        Poll::Ready(frame) => Some(frame),
+        Poll::Pending => None,
+    }
+}
+
 /// The next frame that says something: those without data do not, and without end they would fill the memory.
-pub(super) async fn content<B: Body<Data = Bytes>>(body: &mut Pin<Box<B>>) -> Option<Result<Frame<Bytes>, B::Error>> {
+async fn content<B: Body<Data = Bytes>>(body: &mut Pin<Box<B>>) -> Option<Result<Frame<Bytes>, B::Error>> {
     loop {
         match body.frame().await? {
             Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty) => consume_budget().await,
@@ -225,7 +266,6 @@ mod tests {
         assert_eq!(collector.whole(), (Bytes::from_static(b"abc"), Some(trailers())));
     }
 
-    /// Fails if they are recorded: the tape would have pieces without end.
     /// A body that is over with its only piece, and never says so when asked for more.
     struct Over(Option<Bytes>);
 

@@ -84,7 +84,8 @@ where
                     }
                     let Some((inner, request, headers)) = call.start() else { return Done::Declined };
                     let method = request.method().clone();
-                    let leader = Leader { settings: &settings, key: &key, method, headers: &headers };
+                    let failures = start.failures;
+                    let leader = Leader { settings: &settings, key: &key, method, headers: &headers, failures };
                     leader.lead(start, inner, request, tell).await
                 })
             })
@@ -142,13 +143,13 @@ where
         {
             return Ok(asked.confirm(settings.answer(stored, source), SystemTime::now()));
         }
-        if let Some(refusal) = settings.overload.refusal() {
+        if let Some(refusal) = settings.refusal() {
             // Without `Cache-Status`: a response that is made here, of nothing stored, carries none (RFC 9211 §2).
             return Ok(signed(refusal, Outcome::Bypassed(why), Duration::ZERO, None));
         }
     }
     let (inner, mut request) = waiting;
-    asked.restore(request.headers_mut());
+    asked.restore(request.headers_mut(), Instant::now());
     mark(&mut request, Outcome::Bypassed(why));
     let response = inner.oneshot(request).await?.map(ResponseBody::untouched);
     Ok(sign(response, Outcome::Bypassed(why), Duration::ZERO))

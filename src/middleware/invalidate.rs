@@ -151,7 +151,9 @@ impl Change {
         let others = named.chain(self.also()).flat_map(|uri| self.reads_of(uri));
         let heads = iter::once(self.head.clone()).chain(others);
         let mut seen = HashSet::new();
-        heads.flat_map(|head| keys_of_reads(&self.settings, &head)).filter(|key| seen.insert(key.clone())).collect()
+        // An extractor may never have seen such a target, and panic. What became of the others stands.
+        let keys = |head| catch_unwind(AssertUnwindSafe(|| keys_of_reads(&self.settings, &head))).unwrap_or_default();
+        heads.flat_map(keys).filter(|key| seen.insert(key.clone())).collect()
     }
 
     /// "A cache MUST NOT do this for another origin", lest one site empties the store of another.
@@ -188,9 +190,7 @@ impl Drop for Change {
         if !self.settled
             && let Ok(runtime) = Handle::try_current()
         {
-            // An extractor that panics here, perhaps as it did on the way in, would end the process.
-            let keys = catch_unwind(AssertUnwindSafe(|| self.keys(&HeaderMap::new()))).unwrap_or_default();
-            runtime.spawn(forget(Arc::clone(&self.settings), keys));
+            runtime.spawn(forget(Arc::clone(&self.settings), self.keys(&HeaderMap::new())));
         }
     }
 }

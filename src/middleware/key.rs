@@ -8,7 +8,7 @@ use self::pattern::Matched;
 pub(super) use self::pattern::captures;
 use super::{
     authority::authority,
-    nest::{below, mount, original},
+    nest::{mount, original, strips},
 };
 use crate::key::{Key, KeyBuilder};
 
@@ -137,20 +137,20 @@ impl<'a> RequestKey<'a> {
             None => parts.part(uri.path()),
             Some(pattern) => parts.part("a pattern").part(pattern),
         };
-        // What another middleware made of the target counts too: it may have put more into it than the client did.
-        let rewritten = (head.uri != *uri).then_some(&head.uri);
-        let mut key = Self { head, uri, rewritten, matched, parts, broken: false };
-        // Where a router is nested says what is no longer in the URI: that may be what a middleware had put there.
         let mount = mount(head);
-        if let Some(mount) = mount {
+        // What is left of a target that routers alone have stripped says nothing more. What another middleware made of it
+        // counts too: it may have put more into it than the client did.
+        let plain = mount.map_or(head.uri == *uri, |mount| strips(mount, uri, &head.uri));
+        let rewritten = (!plain && head.uri != *uri).then_some(&head.uri);
+        let mut key = Self { head, uri, rewritten, matched, parts, broken: false };
+        if let Some(mount) = mount.filter(|_| !plain) {
+            // Where a router is nested tells what it took out, save for parameters: nothing does.
+            key.broken = mount.contains('{');
             key = key.group("nested", "", std::iter::once(mount.as_bytes()));
         }
-        // What routers alone have stripped is what is left of a path that the pattern stands for.
-        let strips = |mount| below(mount, uri.path()) == Some(head.uri.path());
-        let left = pattern.is_some() && mount.is_some_and(strips);
         let target = |uri: &'a Uri| {
             let authority = uri.authority().map_or("", |authority| authority.as_str());
-            [uri.scheme_str().unwrap_or_default(), authority, if left { "" } else { uri.path() }].map(str::as_bytes)
+            [uri.scheme_str().unwrap_or_default(), authority, uri.path()].map(str::as_bytes)
         };
         let key = key.group("rewritten", "", rewritten.into_iter().flat_map(target));
         let counts = |name: &&str| forwards(name) && !trusted.iter().any(|trusted| trusted.eq_ignore_ascii_case(name));

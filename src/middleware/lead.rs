@@ -15,7 +15,7 @@ use tower::{BoxError, Service, ServiceExt};
 use super::{
     body::ResponseBody,
     extract::mark,
-    gate::{Verdict, declared_length, shareable},
+    gate::{Verdict, declared_length, guarded, shareable},
     grpc::unary::Sharing,
     layer::Settings,
     outcome::Outcome,
@@ -24,6 +24,7 @@ use super::{
     recording::{Begun, Read, Running, Unfit, begin},
     revalidate::{Previous, cookies, is_error},
     rules::{
+        cache_control::ResponseDirectives,
         date,
         freshness::{Asker, Landed, Plan},
         vary::Varies,
@@ -54,6 +55,8 @@ pub(super) struct Leader<'a> {
     pub(super) key: &'a Key,
     pub(super) method: Method,
     pub(super) headers: &'a HeaderMap,
+    /// How often the work failed before it, in a row.
+    pub(super) failures: u32,
 }
 
 impl Leader<'_> {
@@ -112,6 +115,8 @@ impl Leader<'_> {
         let withdraws = replaces && verdict.withdraws();
         match self.judge(head, body, verdict, tell, start.announce).await {
             Done::Unshareable(time) if withdraws => Done::Withdrawn(time),
+            // Nothing is there to be taken back.
+            Done::Withdrawn(time) if !replaces => Done::Unshareable(time),
             done => done,
         }
     }
@@ -164,6 +169,9 @@ impl Leader<'_> {
             }
         };
         let unfit = read.as_ref().err().copied();
+        if let Some(Unfit::Refused { scatters }) = unfit {
+            return Done::Withdrawn(if scatters { self.pause() } else { Duration::ZERO });
+        }
         match read.unwrap_or_default() {
             Some((value, _)) if failed => Done::Failed(Some(value).filter(|_| self.settings.share_errors)),
             Some((value, _)) if passing => Done::Passing(value),
@@ -171,7 +179,7 @@ impl Leader<'_> {
             None if unfit == Some(Unfit::Broken) => Done::Failed(None),
             // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
             // the others to scatter.
-            None if once || matches!(unfit, Some(Unfit::NoRoom | Unfit::Once)) => Done::Unshareable(Duration::ZERO),
+            None if once || matches!(unfit, Some(Unfit::NoRoom | Unfit::Again)) => Done::Unshareable(Duration::ZERO),
             None => Done::Unshareable(self.pause()),
         }
     }
@@ -180,14 +188,20 @@ impl Leader<'_> {
     fn fit(&self, read: Read, mut stored: Stored, mut plan: Plan) -> Result<Option<(Stored, Plan)>, Unfit> {
         let Some((data, trailers)) = read? else { return Ok(None) };
         if let Some(unary) = self.settings.unary {
+            let guards = |fields: &HeaderMap| guarded(stored.status(), fields, &ResponseDirectives::of(fields, &[]));
+            if trailers.as_ref().is_some_and(guards) {
+                return Err(Unfit::Refused { scatters: true });
+            }
             match unary.sharing(stored.status(), stored.headers(), &data, trailers.as_ref()) {
                 Sharing::Everybody => {}
                 Sharing::Negative => {
                     plan = plan.within(self.settings.terms.negative_ttl());
                     stored = stored.replanned(plan.clone());
                 }
-                Sharing::Once => return Err(Unfit::Once),
-                Sharing::Caller => return Ok(None),
+                Sharing::Once => return Err(Unfit::Refused { scatters: false }),
+                Sharing::Caller => return Err(Unfit::Refused { scatters: true }),
+                // No such response is shared, be it the second of two: nobody waits for a third.
+                Sharing::Failed if self.failures > 0 => return Err(Unfit::Again),
                 Sharing::Failed => return Err(Unfit::Broken),
             }
         }

@@ -35,12 +35,18 @@ pub(super) fn matched(head: &Parts) -> Option<&str> {
 }
 
 /// What a router that is nested at `mount` sees of `path`; `None` if it never sees it.
-pub(super) fn below<'p>(mount: &str, path: &'p str) -> Option<&'p str> {
+fn below<'p>(mount: &str, path: &'p str) -> Option<&'p str> {
     let mount = mount.trim_end_matches('/');
     let end = path.match_indices('/').nth(mount.matches('/').count()).map_or(path.len(), |(end, _)| end);
     let (prefix, rest) = path.split_at(end);
     captures(mount, prefix)?;
     Some(if rest.is_empty() { "/" } else { rest })
+}
+
+/// Whether routers that are nested at `mount` leave `left` of `uri`.
+pub(super) fn strips(mount: &str, uri: &Uri, left: &Uri) -> bool {
+    let same = uri.scheme() == left.scheme() && uri.authority() == left.authority() && uri.query() == left.query();
+    same && below(mount, uri.path()) == Some(left.path())
 }
 
 /// The same request for `uri`: as the client would have sent it, and as the routers would have left it through which `head`

@@ -7,6 +7,7 @@ use http_body::Body;
 
 use super::{
     body::ResponseBody,
+    grpc::status_alone,
     layer::{Settings, SingleflightLayer},
 };
 use crate::group::Tally;
@@ -18,9 +19,9 @@ pub enum Overload {
     /// It goes to the inner service by itself.
     #[default]
     Bypass,
-    /// It is answered `503 Service Unavailable`, and the inner service is not called.
+    /// It is answered `503 Service Unavailable`, a call of gRPC `UNAVAILABLE`, and the inner service is not called.
     Refuse {
-        /// What `Retry-After` says: in whole seconds, rounded up, one at least.
+        /// What `Retry-After` says, over HTTP: in whole seconds, rounded up, one at least.
         retry_after: Duration,
     },
 }
@@ -102,11 +103,16 @@ impl Settings {
         let used = self.recorded.used();
         used > 0 && (used as u64).saturating_add(self.max_body) > self.max_recorded as u64
     }
+
+    /// The response in the inner service's stead, if it is not to be called.
+    pub(super) fn refusal<R: Body>(&self) -> Option<Response<ResponseBody<R>>> {
+        let refusal = self.overload.refusal()?;
+        Some(if self.unary.is_some() { status_alone("14", "too many calls wait") } else { refusal })
+    }
 }
 
 impl Overload {
-    /// The response in the inner service's stead, if it is not to be called.
-    pub(super) fn refusal<R: Body>(self) -> Option<Response<ResponseBody<R>>> {
+    fn refusal<R: Body>(self) -> Option<Response<ResponseBody<R>>> {
         let Self::Refuse { retry_after } = self else { return None };
         let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)).max(1);
         let mut response = Response::new(ResponseBody::default());

@@ -42,8 +42,10 @@ pub(super) enum Unfit {
     Broken,
     /// Too much is being recorded.
     NoRoom,
-    /// It is meant for this one call.
-    Once,
+    /// It tells of a failure, as the one before did.
+    Again,
+    /// It says what holds for this caller alone; if it scatters, the next one will too.
+    Refused { scatters: bool },
 }
 
 /// A response whose body is not complete yet, as everybody may see it.

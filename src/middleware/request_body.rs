@@ -12,9 +12,9 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
-use tokio::time::timeout;
+use tokio::task::coop::consume_budget;
 
-use super::collect::content;
+use super::{collect::within, grpc::frame::Prefix};
 
 /// The body of a request behind a [`Singleflight`](super::Singleflight) that tells requests apart by their content: as it
 /// came, whether something of it was read already or not.
@@ -44,32 +44,64 @@ enum Then<B: Body> {
     End,
 }
 
+/// How far reading came.
+#[derive(Default)]
+pub(super) struct Seen {
+    length: u64,
+    prefix: Prefix,
+}
+
+impl Seen {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The length of the message of gRPC that it begins with, once that is known.
+    pub(super) fn message(&self) -> Option<u64> {
+        self.prefix.length()
+    }
+}
+
+/// Pieces that are shorter are put together: each would keep alive all of what it was cut from.
+const CRUMB: usize = 512;
+
 impl<B: Body<Data = Bytes>> Read<B> {
-    /// Reads as long as `allowance` gives the next piece some time, seeing what is there. Cancel safe only in that what was
-    /// read goes with the body: nobody is left who would want it.
-    pub(super) async fn of(body: B, allowance: impl Fn(&VecDeque<Bytes>) -> Option<Duration>) -> Self {
+    /// Reads as long as `allowance` gives the next piece some time. Whoever drops this drops what was read with the body:
+    /// nobody is left who would want it.
+    pub(super) async fn of(body: B, allowance: impl Fn(&Seen) -> Option<Duration>) -> Self {
         let mut body = Box::pin(body);
-        let mut pieces = VecDeque::new();
+        let (mut pieces, mut crumbs, mut seen) = (VecDeque::new(), BytesMut::new(), Seen::default());
         let then = loop {
             if body.is_end_stream() {
                 break Then::End;
             }
-            let Some(time) = allowance(&pieces) else { break Then::Rest(body) };
-            let frame = match timeout(time, content(&mut body)).await {
-                Err(_) => break Then::Rest(body),
-                Ok(None) => break Then::End,
-                Ok(Some(Err(error))) => break Then::Error(error),
-                Ok(Some(Ok(frame))) => frame,
+            let Some(time) = allowance(&seen) else { break Then::Rest(body) };
+            let frame = match within(time, &mut body).await {
+                None => break Then::Rest(body),
+                Some(None) => break Then::End,
+                Some(Some(Err(error))) => break Then::Error(error),
+                Some(Some(Ok(frame))) => frame,
             };
             match frame.into_data() {
-                Ok(piece) => pieces.push_back(piece),
+                Ok(piece) => {
+                    seen.length += piece.len() as u64;
+                    seen.prefix.see(&piece);
+                    if piece.len() < CRUMB {
+                        crumbs.extend_from_slice(&piece);
+                    } else {
+                        pieces.extend(Some(crumbs.split().freeze()).filter(|crumbs| !crumbs.is_empty()));
+                        pieces.push_back(piece);
+                    }
+                }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
                         break Then::Trailers(trailers);
                     }
                 }
             }
+            consume_budget().await;
         };
+        pieces.extend(Some(crumbs.freeze()).filter(|crumbs| !crumbs.is_empty()));
         Self { pieces, then }
     }
 

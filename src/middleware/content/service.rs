@@ -1,7 +1,6 @@
 //! The way of a request whose content is read first.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -22,7 +21,7 @@ use crate::middleware::{
     mode::Bodies,
     outcome::Why,
     request::{passes, refused, says_only_if_cached},
-    request_body::{Read, RequestBody},
+    request_body::{Read, RequestBody, Seen},
     service::{Singleflight, alone, dispatch, place},
 };
 
@@ -69,22 +68,26 @@ where
     R::Error: Into<BoxError> + Send + 'static,
 {
     let (mut head, body) = request.into_parts();
-    let fits = |pieces: &VecDeque<Bytes>| pieces.iter().map(Bytes::len).sum::<usize>() <= content.most;
-    let mut body = Read::of(body, |pieces| fits(pieces).then_some(settings.body_idle_timeout)).await;
+    let fits = |seen: &Seen| (seen.length() <= content.most as u64).then_some(settings.body_idle_timeout);
+    let mut body = Read::of(body, fits).await;
     // Whoever asks and what else the request says comes second: whether it is a read decides whether it changes something.
     let key = body.whole().filter(|whole| whole.len() <= content.most).and_then(|whole| content.key(&head, whole));
-    let Some(key) = key else {
+    let refusal = refused(&head.headers, &settings.overrides, &settings.identity, true);
+    // With another method in a field it is what that says.
+    let Some(key) = key.filter(|_| refusal != Some(Why::Override)) else {
         if settings.invalidates && is_unsafe(&head.method) {
             let target = head.clone();
             return change(settings, target, inner, Request::from_parts(head, body.into())).await;
         }
-        return alone(&settings, inner, Request::from_parts(head, body.into()), Why::Content).await;
+        if says_only_if_cached(&head.headers) && !is_unsafe(&head.method) {
+            return Ok(not_stored());
+        }
+        let why = refusal.unwrap_or(Why::Content);
+        return alone(&settings, inner, Request::from_parts(head, body.into()), why).await;
     };
     let stays = says_only_if_cached(&head.headers);
     // Conditions and ranges mean other things where the method is not GET.
-    let placed = match refused(&head.headers, &settings.overrides, &settings.identity, true)
-        .or_else(|| passes(&head.headers, false, false))
-    {
+    let placed = match refusal.or_else(|| passes(&head.headers, false, false)) {
         Some(why) => Err(why),
         None => place(&settings, &mut head),
     };

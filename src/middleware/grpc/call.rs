@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header::CONTENT_TYPE, request::Parts};
 use sha2::{Digest as _, Sha256};
 
-use super::is_grpc;
+use super::{is_grpc, unary::Unary};
 use crate::{
     key::{Key, KeyBuilder},
     middleware::{
@@ -57,7 +57,7 @@ impl Calls {
     }
 
     /// The key of a call with this one message; `None` if it is not clear who is called.
-    pub(super) fn key(&self, head: &Parts, message: &[u8]) -> Option<Key> {
+    pub(super) fn key(&self, unary: Unary, head: &Parts, message: &[u8]) -> Option<Key> {
         let uri = original(head);
         let key = match &self.service {
             Some(service) => Key::builder(DOMAIN).part("service").part(&**service),
@@ -69,7 +69,7 @@ impl Calls {
             key.part(path)
         });
         // The flag is the first byte of the message.
-        let key = key.part(Sha256::digest(message));
+        let key = key.part(Sha256::digest(message)).part(unary.bits());
         let declared = self.metadata.iter().map(HeaderName::as_str);
         let key = ["content-type", "grpc-encoding"]
             .into_iter()
@@ -83,11 +83,11 @@ fn group<'a>(key: KeyBuilder, values: impl Iterator<Item = &'a [u8]>) -> KeyBuil
     values.fold(key, |key, value| key.part([1]).part(value)).part([0])
 }
 
-/// What the caller can read, in whatever order it says so.
+/// What the caller can read, in whatever order it says so; what everybody can read says nothing.
 fn encodings(headers: &HeaderMap) -> Vec<&[u8]> {
     let lines = headers.get_all("grpc-accept-encoding").iter();
     let names = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
-    let mut names: Vec<_> = names.collect();
+    let mut names: Vec<_> = names.filter(|name| !name.is_empty() && *name != b"identity").collect();
     names.sort_unstable();
     names.dedup();
     names

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body;
 
+use super::{status, status_alone};
 use crate::middleware::{
     body::ResponseBody,
     fields::digits,
     outcome::{Outcome, Why},
 };
 
-pub(super) const TIMEOUT: &str = "grpc-timeout";
+pub(in crate::middleware) const TIMEOUT: &str = "grpc-timeout";
 
 /// The time that the field `grpc-timeout` gives; `None` without one that can be read.
 pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
@@ -28,17 +29,24 @@ pub(super) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     })
 }
 
+/// The field that gives so much time, rounded up: of what is over nobody is asked.
+pub(in crate::middleware) fn field(left: Duration) -> HeaderValue {
+    let millis = left.as_nanos().div_ceil(1_000_000).min(99_999_999);
+    HeaderValue::try_from(format!("{millis}m")).expect("digits and a letter")
+}
+
 /// What a caller gets whose time is over.
 pub(super) fn exceeded<R: Body>() -> Response<ResponseBody<R>> {
-    let mut response = Response::new(ResponseBody::default());
+    let mut response = status_alone("4", MESSAGE);
     response.extensions_mut().insert(Outcome::Bypassed(Why::Deadline));
-    let fields = [
-        (CONTENT_TYPE, "application/grpc"),
-        (HeaderName::from_static("grpc-status"), "4"),
-        (HeaderName::from_static("grpc-message"), "the deadline passed while the call was in the air"),
-    ];
-    response.headers_mut().extend(fields.map(|(name, line)| (name, HeaderValue::from_static(line))));
     response
+}
+
+const MESSAGE: &str = "the deadline passed while the call was in the air";
+
+/// The end of a response whose caller's time is over.
+pub(in crate::middleware) fn trailers() -> HeaderMap {
+    status("4", MESSAGE).into_iter().collect()
 }
 
 #[cfg(test)]
@@ -63,7 +71,8 @@ mod tests {
             ("5 S", None),
             ("100000000n", None),
         ] {
-            let headers = HeaderMap::from_iter([(HeaderName::from_static(TIMEOUT), HeaderValue::from_static(line))]);
+            let headers =
+                HeaderMap::from_iter([(http::HeaderName::from_static(TIMEOUT), HeaderValue::from_static(line))]);
             assert_eq!(timeout(&headers).map(|timeout| timeout.as_nanos()), nanos, "{line}");
         }
         assert_eq!(timeout(&HeaderMap::new()), None);

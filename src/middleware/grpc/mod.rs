@@ -2,7 +2,7 @@
 //! fails.
 
 mod call;
-mod deadline;
+pub(super) mod deadline;
 pub(super) mod frame;
 #[expect(clippy::disallowed_methods, reason = "deadlines are held against a clock")]
 mod service;
@@ -10,11 +10,12 @@ pub(super) mod unary;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header::CONTENT_TYPE};
+use http_body::Body;
 
 pub(super) use self::call::Calls;
 use self::call::Pattern;
-use super::{layer::SingleflightLayer, mode::Grpc};
+use super::{body::ResponseBody, layer::SingleflightLayer, mode::Grpc};
 use crate::backend::Backend;
 
 /// `application/grpc`, whatever its messages are written in; not `application/grpc-web`.
@@ -23,6 +24,19 @@ fn is_grpc(headers: &HeaderMap, field: HeaderName) -> bool {
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
     let media_type = line.as_bytes();
     media_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+fn status(code: &'static str, message: &'static str) -> [(HeaderName, HeaderValue); 2] {
+    [("grpc-status", code), ("grpc-message", message)]
+        .map(|(name, line)| (HeaderName::from_static(name), HeaderValue::from_static(line)))
+}
+
+/// A response without a message: trailers alone, which stand in the head.
+pub(super) fn status_alone<R: Body>(code: &'static str, message: &'static str) -> Response<ResponseBody<R>> {
+    let mut response = Response::new(ResponseBody::default());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response.headers_mut().extend(status(code, message));
+    response
 }
 
 impl SingleflightLayer {

@@ -1,22 +1,21 @@
 //! The way of one call.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Service};
 
 use super::{
     Calls,
-    deadline::{TIMEOUT, exceeded, timeout},
-    frame::{Prefix, is_one},
+    deadline::{exceeded, timeout},
+    frame::is_one,
 };
 use crate::middleware::{
     asked::Asked,
@@ -26,12 +25,12 @@ use crate::middleware::{
     layer::Settings,
     mode::Grpc,
     outcome::Why,
-    request_body::{Read, RequestBody},
+    request_body::{Read, RequestBody, Seen},
     service::{Singleflight, alone},
 };
 
-/// How long the end of a call may take after its first message. It comes along with that, unless more messages follow:
-/// nobody can tell, and those shall not wait.
+/// How long the message of a call may take to begin, and its end after that. They come along with its head, unless the
+/// caller waits for the server, or more messages follow: nobody can tell, and those shall not wait.
 const LINGER: Duration = Duration::from_millis(10);
 
 impl<S, B, R> Service<Request<B>> for Singleflight<S, Grpc>
@@ -61,10 +60,11 @@ where
         // From now on, rather than from the first poll: a server that keeps the same time around the layer began a moment
         // later, and says `CANCELLED` if it is first.
         let deadline = timeout(request.headers()).and_then(|time| Instant::now().checked_add(time));
-        let call = call(Arc::clone(settings), Arc::clone(calls), inner, request);
+        let call = call(Arc::clone(settings), Arc::clone(calls), deadline, inner, request);
         ResponseFuture::flight(async move {
             let Some(deadline) = deadline else { return call.await };
-            timeout_at(deadline, call).await.unwrap_or_else(|_| Ok(exceeded()))
+            let response = timeout_at(deadline, call).await.unwrap_or_else(|_| Ok(exceeded()))?;
+            Ok(response.map(|body| body.until(deadline)))
         })
     }
 }
@@ -72,6 +72,7 @@ where
 async fn call<S, B, R>(
     settings: Arc<Settings>,
     calls: Arc<Calls>,
+    deadline: Option<Instant>,
     inner: S,
     request: Request<B>,
 ) -> Result<Response<ResponseBody<R>>, S::Error>
@@ -85,29 +86,25 @@ where
     R::Error: Into<BoxError> + Send + 'static,
 {
     let (mut head, body) = request.into_parts();
-    let allowance = |pieces: &VecDeque<Bytes>| {
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        match Prefix::of(pieces.iter().map(|piece| &**piece)).length() {
-            Some(message) if message > calls.most as u64 || length > message => None,
-            Some(message) if length == message => Some(LINGER),
-            _ => Some(settings.body_idle_timeout),
-        }
+    let allowance = |seen: &Seen| match seen.message() {
+        Some(message) if message > calls.most as u64 || seen.length() > message => None,
+        Some(message) if seen.length() < message => Some(settings.body_idle_timeout),
+        None if seen.length() > 0 => Some(settings.body_idle_timeout),
+        // All of it, or nothing at all: its caller may wait for the first word of the server.
+        _ => Some(LINGER),
     };
     let mut body = Read::of(body, allowance).await;
     let message = body.whole().filter(|message| is_one(message) && message.len() <= calls.most);
     let key = match message {
         Some(message) => settings.identity.partition(&head).and_then(|partition| {
-            let key = calls.key(&head, message).ok_or(Why::NoKey)?;
+            let unary = settings.unary.unwrap_or_default();
+            let key = calls.key(unary, &head, message).ok_or(Why::NoKey)?;
             Ok(partition.map_or(key.clone(), |partition| key.variant(partition)))
         }),
         None => Err(Why::Content),
     };
     // The shared work takes the time it takes: the deadline is this caller's own.
-    let asked = if key.is_ok() {
-        Asked::take_only(&mut head, HeaderName::from_static(TIMEOUT))
-    } else {
-        Asked::nothing_but(false)
-    };
+    let asked = if key.is_ok() { Asked::take_timeout(&mut head, deadline) } else { Asked::nothing_but(false) };
     let request = Request::from_parts(head, body.into());
     match key {
         Ok(key) => fly(settings, key, asked, inner, request).await,

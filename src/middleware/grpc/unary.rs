@@ -42,6 +42,11 @@ impl Unary {
         may
     }
 
+    /// Which codes are shared: replicas that share others share nothing.
+    pub(super) fn bits(self) -> [u8; 4] {
+        self.0.to_be_bytes()
+    }
+
     pub(in crate::middleware) fn sharing(
         self,
         status: StatusCode,
@@ -49,8 +54,9 @@ impl Unary {
         body: &[u8],
         trailers: Option<&HeaderMap>,
     ) -> Sharing {
-        // Without a body the head may be all there is.
-        let said = trailers.or_else(|| body.is_empty().then_some(headers));
+        // Without a body the head may be all there is. With one, clients go by either.
+        let alone = body.is_empty() && trailers.is_none();
+        let said = if alone { Some(headers) } else { trailers.filter(|_| !headers.contains_key("grpc-status")) };
         let code = said.filter(|_| status == StatusCode::OK && is_grpc(headers, CONTENT_TYPE)).and_then(code);
         match code {
             Some(0) if frame::is_one(body) => Sharing::Everybody,
@@ -132,6 +138,17 @@ mod tests {
         assert_eq!(unary.sharing(ok, &page, &MESSAGE, Some(&trailers)), Sharing::Failed);
         let twice = fields(&[("grpc-status", "0"), ("grpc-status", "5")]);
         assert_eq!(unary.sharing(ok, &head, &MESSAGE, Some(&twice)), Sharing::Failed);
+    }
+
+    /// Fails if a client that goes by the head is told of a failure by what is shared.
+    #[test]
+    fn a_failure_in_the_head_counts() {
+        let (message, trailers) = (MESSAGE, fields(&[("grpc-status", "0")]));
+        for code in ["16", "0"] {
+            let head = fields(&[("content-type", "application/grpc"), ("grpc-status", code)]);
+            let sharing = Unary::default().sharing(StatusCode::OK, &head, &message, Some(&trailers));
+            assert_eq!(sharing, Sharing::Failed);
+        }
     }
 
     /// Trailers alone: the status stands in the head, and there only if nothing follows.

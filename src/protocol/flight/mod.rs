@@ -204,6 +204,11 @@ impl Flight {
         if let Phase::Leading { lease, .. } = &self.phase { lease.err() } else { None }
     }
 
+    /// How many works before this one failed in a row.
+    pub fn failures(&self) -> u32 {
+        if let Phase::Leading { lease: Ok(lease), .. } = &self.phase { lease.failures } else { self.failures }
+    }
+
     /// Whether the work has told this caller what it came for, and goes on for it.
     pub fn is_audience(&self, caller: Caller) -> bool {
         matches!(&self.phase, Phase::Leading { announced: Some(told), .. } if told.audience.contains(&caller))

@@ -14,7 +14,7 @@ fn head(uri: &str, lines: &[(&str, &str)]) -> Parts {
 }
 
 fn key(uri: &str, lines: &[(&str, &str)], message: &[u8]) -> Key {
-    calls().key(&head(uri, lines), message).unwrap()
+    calls().key(Unary::default(), &head(uri, lines), message).unwrap()
 }
 
 /// Fails if a part is left out of the key, or runs into the next.
@@ -55,17 +55,28 @@ fn what_does_not() {
         key(URI, &lines, b"a")
     };
     assert_eq!(accepting(&["gzip, zstd"]), accepting(&["zstd,gzip"]));
-    assert_eq!(accepting(&["gzip, zstd"]), accepting(&["zstd", "gzip,gzip"]));
+    assert_eq!(accepting(&["gzip, zstd"]), accepting(&["zstd", "gzip,gzip, identity,"]));
+    for nothing in [&[""][..], &["identity"], &["identity,"], &["", "identity"]] {
+        assert_eq!(accepting(nothing), plain, "{nothing:?}");
+    }
+}
+
+/// Fails if what one replica shares reaches those of another that does not.
+#[test]
+fn replicas_agree_on_the_codes_they_share() {
+    let mut more = Unary::default();
+    assert!(more.add(5));
+    assert_ne!(calls().key(more, &head(URI, &[]), b"a"), calls().key(Unary::default(), &head(URI, &[]), b"a"));
 }
 
 /// Fails if a service and a host of one name are the same, or a call without either has a key.
 #[test]
 fn whoever_is_called_is_named() {
     let named = Calls { service: Some("a.test".into()), ..calls() };
-    let key = named.key(&head("http://10.0.0.7:5000/hello.Greeter/Say", &[]), b"a").unwrap();
-    assert_eq!(Some(&key), named.key(&head("/hello.Greeter/Say", &[]), b"a").as_ref());
-    assert_ne!(key, calls().key(&head(URI, &[]), b"a").unwrap());
-    assert_eq!(calls().key(&head("/hello.Greeter/Say", &[]), b"a"), None);
+    let key = named.key(Unary::default(), &head("http://10.0.0.7:5000/hello.Greeter/Say", &[]), b"a").unwrap();
+    assert_eq!(Some(&key), named.key(Unary::default(), &head("/hello.Greeter/Say", &[]), b"a").as_ref());
+    assert_ne!(key, calls().key(Unary::default(), &head(URI, &[]), b"a").unwrap());
+    assert_eq!(calls().key(Unary::default(), &head("/hello.Greeter/Say", &[]), b"a"), None);
 }
 
 #[test]
