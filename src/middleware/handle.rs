@@ -37,9 +37,9 @@ impl Handle {
     /// Like [`invalidate`](Self::invalidate), for a `GET` of `uri` that carries nothing else: `https://shop.test/items/7`.
     ///
     /// Requests over HTTP/1 do not name their scheme, those over HTTP/2 do: both are forgotten. So is whatever `Vary` told
-    /// apart. What other fields made keys of their own (`X-Forwarded-Host`, ...) is not, nor what a router has rewritten: with
-    /// the feature `axum`, keys below `nest` hold the URI as the router left it as well, which nobody can tell from this one.
-    /// Forget those by their [keys](Self::invalidate).
+    /// apart. What other fields made keys of their own (`X-Forwarded-Host`, ...) is not, nor what a middleware has rewritten:
+    /// forget those by their [keys](Self::invalidate). So are, without the feature `axum`, keys below `nest`, which know the
+    /// stripped path alone.
     ///
     /// # Errors
     ///

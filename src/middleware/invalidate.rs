@@ -42,9 +42,13 @@ impl<M: Web> SingleflightLayer<M> {
     /// A URI without an authority, like `/items?sort=name`, is of the request's own; one with an authority, like
     /// `https://www.a.test/items`, may be of any other, and its scheme does not matter. The path is the one that clients ask
     /// for. Inside of axum's `nest`, where the URI in the head has lost its prefix, that is `/api/items`, not `/items`: take it
-    /// from `OriginalUri` in the extensions. What else a [key](Self::key) is made of is taken from this request.
+    /// from `OriginalUri` in the extensions. Without a slash in front a word is a host: `items` is none of its paths.
     ///
-    /// If `targets` panics, the request's own target is forgotten and its response goes out as if there were no closure.
+    /// What else a [key](Self::key) is made of is taken from this request. The extractor is asked about targets that its route
+    /// does not match: where it makes no key of them, as one of a [pattern](super::RequestKey::of_pattern) does, nothing is
+    /// forgotten. Those are for the [handle](Self::handle).
+    ///
+    /// If `targets` or the extractor panics, the request's own target is forgotten and its response goes out as if there were no closure.
     ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};

@@ -143,9 +143,9 @@ impl<'a> RequestKey<'a> {
         let plain = mount.map_or(head.uri == *uri, |mount| strips(mount, uri, &head.uri));
         let rewritten = (!plain && head.uri != *uri).then_some(&head.uri);
         let mut key = Self { head, uri, rewritten, matched, parts, broken: false };
-        if let Some(mount) = mount.filter(|_| !plain) {
-            // Where a router is nested tells what it took out, save for parameters: nothing does.
-            key.broken = mount.contains('{');
+        if let Some(mount) = mount.filter(|_| !plain || pattern.is_some()) {
+            // Where a router is nested tells what it took out, save for parameters: nothing does, if it was not the client.
+            key.broken = !plain && mount.contains('{');
             key = key.group("nested", "", std::iter::once(mount.as_bytes()));
         }
         let target = |uri: &'a Uri| {

@@ -80,7 +80,8 @@
 //! which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests of that key go
 //! by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
 //!
-//! Where such a response comes in place of one that is stored, the stored one is forgotten: the origin has taken it back. A 4xx
+//! Where such a response comes in place of one that is stored, the stored one is forgotten, and its variants with it: the origin
+//! has taken it back. A 4xx
 //! that speaks of one request, and a 5xx, leave it alone.
 //!
 //! A response that varies serves the requests whose fields match those of the one that led. `Content-Encoding` and
@@ -175,8 +176,8 @@
 //! - Routers strip prefixes. Below axum's `nest`, `/a/x` and `/b/x` both look like `/x`, and would share a response: turn
 //!   on the feature `axum`, which reads the original URI, or tell them apart with [`RequestKey::part`].
 //!
-//! What a middleware writes into the path, and a router takes out again as a parameter of `nest`, stands in neither URI: add it with
-//! [`RequestKey::part`].
+//! What a middleware writes into the path, and a router takes out again as a parameter of `nest`, stands in neither URI: such
+//! requests have no key, and bypass. [`RequestKey::part`] does not help there: rewrite what is no parameter.
 //!
 //! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend handle or
 //! its prefix: give services that trust different clients prefixes of their own.

@@ -142,7 +142,7 @@ async fn content_that_is_long_or_slow_goes_to_the_handler_while_it_comes() {
         let lines: Vec<_> = declared.iter().map(|length| ("content-length", *length)).collect();
         let app = app(layer(&Memory::new()).max_request_body(2));
         let response = send(&app, request("QUERY", slow(pieces, Then::Hangs), &lines)).await;
-        assert_eq!((text(response).await.as_str(), start.elapsed()), (pieces[0], secs(after)));
+        assert_eq!((text(response).await.as_str(), start.elapsed()), (first, secs(after)));
     }
 }
 
@@ -239,6 +239,8 @@ async fn what_keeps_other_requests_from_flying_keeps_reads_with_content() {
     ] {
         for method in ["POST", "QUERY"] {
             let response = send(&there, request(method, "red", &[(name, line)])).await;
+            // With another method in a field a `POST` may be anything, and counts as a change.
+            let why = if (method, why) == ("POST", Why::Override) { Why::Method } else { why };
             assert_eq!(outcome(&response), Outcome::Bypassed(why), "{method} {name}");
             assert_eq!(response.status(), 200);
         }

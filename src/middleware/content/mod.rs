@@ -9,6 +9,8 @@ mod service;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+#[cfg(feature = "graphql")]
+use http::header::ACCEPT;
 use http::{
     HeaderName, HeaderValue, Method, Request,
     header::{CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
@@ -23,6 +25,8 @@ use super::{
     mode::{Bodies, Http},
 };
 use crate::key::Key;
+#[cfg(feature = "graphql")]
+use crate::key::KeyBuilder;
 
 /// The version of the layout of keys of contents.
 const DOMAIN: &str = "http content 1";
@@ -131,13 +135,13 @@ impl BodyKey {
         Self(Kind::Json(pointers.into_iter().map(pointer).collect()))
     }
 
-    /// A request in [GraphQL]: its document, its variables and whatever else it holds. It is a read if all operations of
+    /// A request in [GraphQL]: its document, its variables and whatever else it holds, and its `Accept`. It is a read if all operations of
     /// the document are queries.
     ///
     /// Of mutations, subscriptions, batches, documents that cannot be parsed, and requests without a document (persisted
     /// queries) no key is made; nor of what [`json`](Self::json) makes none of. By `POST` these invalidate their target,
     /// so that a mutation forgets all queries to it; [`invalidate_on_change`](SingleflightLayer::invalidate_on_change) is how
-    /// not to.
+    /// not to, and is better so where clients send persisted queries by their hashes alone.
     ///
     /// A server that reports errors in a 200 has them kept for the [result TTL](SingleflightLayer::result_ttl), like any 200.
     ///
@@ -168,7 +172,12 @@ impl BodyKeyExtractor for BodyKey {
                 Some(key.finish())
             }
             #[cfg(feature = "graphql")]
-            Kind::GraphQl => Some(Key::builder("graphql").part(digest(&graphql::query(text()?)?)).finish()),
+            Kind::GraphQl => {
+                let key = Key::builder("graphql").part(digest(&graphql::query(text()?)?));
+                // It decides whether errors come as a 200, and few servers say that they vary on it.
+                let accepts = head.headers.get_all(ACCEPT).iter();
+                Some(accepts.fold(key, KeyBuilder::part).finish())
+            }
         }
     }
 }
@@ -225,6 +234,9 @@ impl SingleflightLayer<Http> {
     /// [invalidates](Self::invalidate_on_change) its target. So does a `POST` whose content is longer than
     /// [`max_request_body`](SingleflightLayer::max_request_body), breaks off, pauses for longer than
     /// [`body_idle_timeout`](Self::body_idle_timeout), or has trailers.
+    ///
+    /// Whoever sends such a `POST` that succeeds empties the store of its target, and so do clients that send `Expect` with
+    /// everything: where nothing is changed by `POST`, turn [`invalidate_on_change`](Self::invalidate_on_change) off.
     ///
     /// Their keys are [variants](Key::variant) of the key of a `GET` of the same target: what invalidates that takes their
     /// responses along. Conditions and ranges are not answered for them, and nothing stored is confirmed.

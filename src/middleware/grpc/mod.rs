@@ -47,14 +47,24 @@ impl SingleflightLayer {
     /// read the same encodings; and with equal [metadata](SingleflightLayer::metadata), of what is declared. Who asks keeps a
     /// call from flying as [over HTTP](Self::identity): `authorization` and its kin.
     ///
-    /// A response is shared if it is one message with complete trailers and `grpc-status: 0`; others get the same message,
-    /// metadata and trailers. Other codes go to their own caller, save for [some](SingleflightLayer::share_codes): after one
-    /// that tells of a server in trouble (`UNAVAILABLE`, `INTERNAL`, ...) one of those who wait tries again, after any other
-    /// all of them do. `PERMISSION_DENIED`, `UNAUTHENTICATED` and a second message make the method
-    /// [scatter](Self::scatter): a call that turns out to stream goes on to its caller.
+    /// What the layer cannot see counts for nothing: **callers that are known by their certificates, or by what an outer layer has
+    /// put into the extensions, share responses** unless an [`identity_fn`](super::identity_fn) tells them apart.
     ///
-    /// A method that streams should not be named. If one is, its first message may come to the handler 10 ms late: the time
-    /// for which the end of a call is waited for.
+    /// A response is shared if it is one message with complete trailers and `grpc-status: 0`. Others get the same message,
+    /// metadata and trailers, less what speaks of one request or one connection, as over HTTP (`x-request-id`, `traceparent`,
+    /// `set-cookie`, `age`, `proxy-*`, ...). Other codes go to their own caller, save for [some](SingleflightLayer::share_codes):
+    ///
+    /// | code | those who wait |
+    /// |---|---|
+    /// | `CANCELLED`, `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `ABORTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, or none | one tries again; if that fails as well, all do |
+    /// | `PERMISSION_DENIED`, `UNAUTHENTICATED` | all try, and the call [scatters](Self::scatter) |
+    /// | the rest | all try |
+    ///
+    /// The latter two take back what is stored and stale.
+    ///
+    /// A method that streams should not be named. If one is, a call whose first message waits for the server, or whose
+    /// second one waits for an answer, comes to the handler 10 ms late; those who follow a response wait for its second
+    /// message, or for 250 ms after the first, and then the call scatters. Its own caller gets all of it as it comes.
     ///
     /// A caller's `grpc-timeout` is its own: those who wait for the same call have theirs. The handler of a call that flies
     /// does not see it.
@@ -106,7 +116,7 @@ impl SingleflightLayer<Grpc> {
         self.calls(|calls| calls.service = Some(name.into()))
     }
 
-    /// Shares responses with these status codes too, as trailers without a message, and keeps them for a tenth of the
+    /// Shares responses with these status codes too, between replicas that share the same, as trailers without a message, and keeps them for a tenth of the
     /// [result TTL](Self::result_ttl), five seconds at most.
     ///
     /// They are `INVALID_ARGUMENT` (3), `NOT_FOUND` (5), `ALREADY_EXISTS` (6), `FAILED_PRECONDITION` (9), `OUT_OF_RANGE` (11)

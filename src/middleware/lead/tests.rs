@@ -59,7 +59,8 @@ where
     R::Error: Into<BoxError>,
 {
     let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
-    let leader = Leader { settings: &settings, key: &key, method: request.method().clone(), headers: &headers };
+    let leader =
+        Leader { settings: &settings, key: &key, method: request.method().clone(), headers: &headers, failures: 0 };
     leader.lead(Start::alone(), inner, request, tell).await
 }
 
@@ -279,7 +280,7 @@ async fn the_inner_service_is_told_how_its_request_flies() {
             Ok::<_, Infallible>(response)
         });
         let (settings, key, headers) = (settings(), Key::builder("test").finish(), HeaderMap::new());
-        let leader = Leader { settings: &settings, key: &key, method: Method::GET, headers: &headers };
+        let leader = Leader { settings: &settings, key: &key, method: Method::GET, headers: &headers, failures: 0 };
         let (tell, told) = oneshot::channel();
         leader.lead(Start { alone, ..Start::alone() }, inner, Request::new(()), tell).await;
         let Ok(own) = told.await.unwrap();
