@@ -2,141 +2,21 @@
 
 use std::convert::Infallible;
 
-use axum::{
-    body::Body,
-    response::{IntoResponse, Response},
-};
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request};
-use http_body_util::{BodyExt, Collected, Full, channel::Channel};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep},
+use http::{HeaderValue, Request};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, sleep};
+use tower::service_fn;
+use tower_singleflight::{Caller, Identity, Outcome, Overload, RequestBody, Why, backend::Memory, identity_fn};
+
+use crate::{
+    grpc_support::{
+        METADATA, TRAILERS, boxed, burst, code, fields, fleet, layer, message, ok, request, response, say, seen, send,
+        server, spawn, status,
+    },
+    http_support::{Calls, Then, led, outcome, secs, slow},
 };
-use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
-use tower_singleflight::{
-    Caller, Identity, Outcome, RequestBody, SingleflightLayer, Why, backend::Memory, identity_fn, middleware::Grpc,
-};
-
-use crate::http_support::{Calls, Then, led, outcome, secs, slow};
-
-type App = BoxCloneSyncService<Request<Body>, Response, Infallible>;
-
-const URI: &str = "http://a.test/hello.Greeter/SayHello";
-
-fn message(text: &str) -> Bytes {
-    [&[0, 0, 0, 0, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat().into()
-}
-
-fn request(lines: &[(&str, &str)], body: impl Into<Body>) -> Request<Body> {
-    let request = Request::post(URI).header("content-type", "application/grpc").header("te", "trailers");
-    lines.iter().fold(request, |request, (name, line)| request.header(*name, *line)).body(body.into()).unwrap()
-}
-
-fn say(text: &str) -> Request<Body> {
-    request(&[], message(text))
-}
-
-fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
-    for (name, line) in lines {
-        fields.append(*name, line.parse().unwrap());
-    }
-    fields
-}
-
-const METADATA: [(&str, &str); 4] =
-    [("content-type", "application/grpc"), ("x-one", "1"), ("x-one", "2"), ("x-raw-bin", "AAEC")];
-const TRAILERS: [(&str, &str); 4] =
-    [("grpc-status", "0"), ("grpc-message", ""), ("x-last", "a"), ("grpc-status-details-bin", "CAA")];
-
-/// A response with this message and these trailers.
-fn response(body: impl Into<Bytes>, trailers: &[(&'static str, &'static str)]) -> Response {
-    let trailers = fields(trailers);
-    let body = Full::new(body.into()).with_trailers(async move { Some(Ok(trailers)) });
-    (fields(&METADATA), Body::new(body)).into_response()
-}
-
-fn ok(text: &str) -> Response {
-    response(message(text), &TRAILERS)
-}
-
-/// The status alone, in the head.
-fn status(code: &'static str) -> Response {
-    fields(&[("content-type", "application/grpc"), ("grpc-status", code), ("x-why", "because")]).into_response()
-}
-
-/// A server that takes a second over each call, once it has read it.
-fn server(
-    layer: &SingleflightLayer<Grpc>,
-    calls: &Calls,
-    answer: impl Fn(HeaderMap, Bytes, usize) -> Response + Clone + Send + Sync + 'static,
-) -> App {
-    let calls = calls.clone();
-    let inner = service_fn(move |request: Request<RequestBody<Body>>| {
-        let (calls, answer) = (calls.clone(), answer.clone());
-        async move {
-            let call = calls.next();
-            let (head, body) = request.into_parts();
-            let body = body.collect().await.map_or_else(|_| Bytes::from("broken"), Collected::to_bytes);
-            sleep(secs(1)).await;
-            Ok::<_, Infallible>(answer(head.headers, body, call))
-        }
-    });
-    boxed(layer, inner)
-}
-
-fn boxed<S, F>(layer: &SingleflightLayer<Grpc>, inner: S) -> App
-where
-    S: tower::Service<Request<RequestBody<Body>>, Response = Response, Error = Infallible, Future = F>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    F: Future<Output = Result<Response, Infallible>> + Send + 'static,
-{
-    BoxCloneSyncService::new(layer.layer(inner).map_response(|response| response.map(Body::new)))
-}
-
-fn layer(memory: &Memory) -> SingleflightLayer<Grpc> {
-    SingleflightLayer::grpc(memory.clone()).methods(["/hello.Greeter/Say*"])
-}
-
-fn fleet(
-    set: impl Fn(SingleflightLayer<Grpc>) -> SingleflightLayer<Grpc>,
-    calls: &Calls,
-    answer: impl Fn(HeaderMap, Bytes, usize) -> Response + Clone + Send + Sync + 'static,
-) -> [App; 2] {
-    let memory = Memory::new();
-    [memory.replica(), memory].map(|memory| server(&set(layer(&memory)), calls, answer.clone()))
-}
-
-fn spawn(app: &App, request: Request<Body>) -> JoinHandle<Response> {
-    let app = app.clone();
-    tokio::spawn(async move { app.oneshot(request).await.unwrap() })
-}
-
-async fn send(app: &App, request: Request<Body>) -> Response {
-    app.clone().oneshot(request).await.unwrap()
-}
-
-/// Ten calls at once over both replicas.
-async fn burst(fleet: &[App; 2], call: impl Fn() -> Request<Body>) -> Vec<Response> {
-    let flights: Vec<_> = (0..10).map(|number| spawn(&fleet[number % 2], call())).collect();
-    let mut responses = Vec::new();
-    for flight in flights {
-        responses.push(flight.await.unwrap());
-    }
-    responses
-}
-
-/// Everything that a client sees of a response.
-async fn seen(response: Response) -> (HeaderMap, Bytes, Option<HeaderMap>) {
-    let headers = response.headers().clone();
-    let body = response.into_body().collect().await.unwrap();
-    let trailers = body.trailers().cloned();
-    (headers, body.to_bytes(), trailers)
-}
 
 /// Fails if anything is added to what others get, or taken from it: an `Age`, a second line, what is binary.
 #[tokio::test(start_paused = true)]
@@ -147,7 +27,7 @@ async fn equal_calls_are_one_with_its_message_metadata_and_trailers() {
         &calls,
         |_, body, call| ok(&format!("{call} {}", String::from_utf8_lossy(&body[5..]))),
     );
-    let mut responses = burst(&fleet, || say("ada")).await;
+    let mut responses = burst(&fleet, 10, |_| say("ada")).await;
     assert_eq!((led(&responses), calls.count()), (1, 1));
     sleep(secs(7)).await;
     let hit = send(&fleet[1], say("ada")).await;
@@ -160,74 +40,100 @@ async fn equal_calls_are_one_with_its_message_metadata_and_trailers() {
     assert_eq!(seen(send(&fleet[0], say("bob")).await).await.1, message("2 bob"));
 }
 
-/// Fails if the time of one caller ends the work of others, or is not kept where it waits for them.
+/// Fails if a flag is lost, if a list is split, or if bytes must be text.
 #[tokio::test(start_paused = true)]
-async fn deadlines_are_each_callers_own() {
-    let calls = Calls::default();
+async fn what_is_compressed_or_no_text_comes_as_it_is() {
+    const HEAD: [(&str, &str); 3] =
+        [("content-type", "application/grpc+proto"), ("grpc-encoding", "gzip"), ("a-bin", "AAEC")];
+    const LAST: [(&str, &str); 3] = [("grpc-status", "0"), ("b-bin", "AAEC,AQ=="), ("b-bin", "+/8")];
+    let packed = Bytes::from_static(b"\x01\0\0\0\x02\x1f\x8b");
+    let raw = HeaderValue::from_bytes(b"\xff\xfe").unwrap();
+    let mut head = fields(&HEAD);
+    head.append("x-raw", raw.clone());
+    let (calls, answer) = (Calls::default(), packed.clone());
     let fleet = fleet(
-        |layer| layer,
+        |layer| layer.result_ttl(secs(60)),
         &calls,
-        |headers, _, _| {
-            assert!(!headers.contains_key("grpc-timeout"));
-            ok("hello")
+        move |_, _, _| {
+            let mut response = response(&HEAD, answer.clone(), &LAST);
+            response.headers_mut().append("x-raw", raw.clone());
+            response
         },
     );
-    let start = Instant::now();
-    let within = |timeout| request(&[("grpc-timeout", timeout)], message("ada"));
-    let hasty = spawn(&fleet[0], within("50m"));
-    let patient = fleet.each_ref().map(|app| spawn(app, within("5S")));
-    sleep(secs(0)).await;
-    let hasty_too = fleet.each_ref().map(|app| spawn(app, within("250m")));
-    let hasty = hasty.await.unwrap();
-    assert_eq!((start.elapsed().as_millis(), outcome(&hasty)), (50, Outcome::Bypassed(Why::Deadline)));
-    assert_eq!((hasty.status().as_u16(), &hasty.headers()["grpc-status"]), (200, &HeaderValue::from_static("4")));
-    assert_eq!(seen(hasty).await.1, "");
-    for hasty in hasty_too {
-        assert_eq!(hasty.await.unwrap().headers()["grpc-status"], "4");
+    let reading = |encodings| request(&[("grpc-accept-encoding", encodings)], message("ada"));
+    let mut responses = burst(&fleet, 10, |_| reading("gzip,deflate")).await;
+    responses.push(send(&fleet[1], reading("deflate , gzip")).await);
+    for response in responses {
+        assert_eq!(seen(response).await, (head.clone(), packed.clone(), Some(fields(&LAST))));
     }
-    assert_eq!(start.elapsed().as_millis(), 250);
-    for patient in patient {
-        assert_eq!(seen(patient.await.unwrap()).await.1, message("hello"));
-    }
-    assert_eq!((start.elapsed(), calls.count()), (secs(1), 1));
-
-    // One that goes by itself says what it said.
-    let alone = server(&layer(&Memory::new()), &calls, |headers, _, _| ok(headers["grpc-timeout"].to_str().unwrap()));
-    let bypassing = request(&[("grpc-timeout", "5S"), ("authorization", "x")], message("ada"));
-    assert_eq!(seen(send(&alone, bypassing).await).await.1, message("5S"));
+    assert_eq!(calls.count(), 1);
 }
 
-/// How many calls ten clients cost, and how long that takes, if the first one has this answer and the others succeed.
-async fn after(first: fn() -> Response) -> (usize, u64) {
-    let calls = Calls::default();
-    let fleet = fleet(|layer| layer, &calls, move |_, _, call| if call == 1 { first() } else { ok("hello") });
-    let start = Instant::now();
-    burst(&fleet, || say("ada")).await;
-    (calls.count(), start.elapsed().as_secs())
-}
-
-/// Fails if a failure is shared, if one that says nothing about others sets them all off, or if one that does holds them up.
+/// Fails if others get what speaks of one request or one connection, or if they lack anything else because of its name.
 #[tokio::test(start_paused = true)]
-async fn what_fails_is_its_own_callers() {
-    assert_eq!(after(|| status("14")).await, (2, 2), "unavailable: one of them tries again");
-    assert_eq!(after(|| status("4")).await, (2, 2), "the server's own deadline");
-    assert_eq!(after(|| response(message("x"), &[])).await, (2, 2), "without trailers it broke off");
-    assert_eq!(after(|| response(message("xy").slice(..6), &TRAILERS)).await, (10, 2), "half a message");
-    assert_eq!(after(|| status("5")).await, (10, 2), "not found: all of them try");
-    assert_eq!(after(|| status("0")).await, (10, 2), "success without a message");
-    assert_eq!(after(|| status("7")).await, (10, 2), "permission denied");
+async fn metadata_is_replayed_that_is_not_of_one_request() {
+    const OWN: [(&str, &str); 15] = [
+        ("age", "42"),
+        ("connection", "x-hop"),
+        ("x-hop", "1"),
+        ("keep-alive", "7"),
+        ("upgrade", "x"),
+        ("proxy-status", "x"),
+        ("proxy-authenticate", "x"),
+        ("x-request-id", "1"),
+        ("x-correlation-id", "1"),
+        ("traceresponse", "1"),
+        ("server-timing", "a"),
+        ("traceparent", "1"),
+        ("tracestate", "1"),
+        ("x-trace-id", "1"),
+        ("authentication-info", "x"),
+    ];
+    const SHARED: [(&str, &str); 7] = [
+        ("content-type", "application/grpc"),
+        ("date", "x"),
+        ("etag", "\"a\""),
+        ("last-modified", "x"),
+        ("server", "a"),
+        ("warning", "x"),
+        ("x-user", "ada"),
+    ];
+    const LAST: [(&str, &str); 2] = [("grpc-status", "0"), ("x-user", "ada")];
+    let head = [&SHARED[..], &OWN[..]].concat();
+    let last = [&LAST[..], &[("age", "1"), ("x-request-id", "2"), ("server-timing", "b")]].concat();
+    let (whole, ends) = (fields(&head), fields(&last));
+    let calls = Calls::default();
+    let app = server(&layer(&Memory::new()).result_ttl(secs(60)), &calls, move |_, _, _| {
+        response(&head, message("a"), &last)
+    });
+    assert_eq!(seen(send(&app, say("ada")).await).await, (whole, message("a"), Some(ends)));
+    let hit = send(&app, say("ada")).await;
+    assert!(matches!(outcome(&hit), Outcome::Hit { .. }), "{}", outcome(&hit));
+    assert_eq!(seen(hit).await, (fields(&SHARED), message("a"), Some(fields(&LAST))));
+    assert_eq!(calls.count(), 1);
 }
 
-/// Fails if what a method says to one sets off one more queue.
+/// Fails if a field of HTTP decides over a call, or cuts what it gets.
 #[tokio::test(start_paused = true)]
-async fn who_may_not_does_not_queue() {
+async fn conditions_and_ranges_mean_nothing() {
+    const HEAD: [(&str, &str); 3] =
+        [("content-type", "application/grpc"), ("etag", "\"a\""), ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT")];
     let calls = Calls::default();
-    let fleet = fleet(|layer| layer, &calls, |_, _, _| status("16"));
-    for takes in [2, 1] {
-        let start = Instant::now();
-        burst(&fleet, || say("ada")).await;
-        assert_eq!(start.elapsed(), secs(takes));
+    let app =
+        server(&layer(&Memory::new()).result_ttl(secs(60)), &calls, |_, _, _| response(&HEAD, message("a"), &TRAILERS));
+    for lines in [
+        &[][..],
+        &[("if-none-match", "\"a\"")],
+        &[("if-none-match", "*"), ("grpc-timeout", "5S")],
+        &[("if-modified-since", "Sun, 06 Nov 2094 08:49:37 GMT"), ("grpc-timeout", "5S")],
+        &[("range", "bytes=0-1"), ("grpc-timeout", "5S")],
+        &[("cache-control", "only-if-cached, no-cache")],
+    ] {
+        let response = send(&app, request(lines, message("ada"))).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(seen(response).await, (fields(&HEAD), message("a"), Some(fields(&TRAILERS))));
     }
+    assert_eq!(calls.count(), 1);
 }
 
 /// Fails if trailers alone come out as anything else, or live as long as a success.
@@ -235,7 +141,7 @@ async fn who_may_not_does_not_queue() {
 async fn codes_that_are_shared() {
     let calls = Calls::default();
     let fleet = fleet(|layer| layer.result_ttl(secs(30)).share_codes([5]), &calls, |_, _, _| status("5"));
-    let responses = burst(&fleet, || say("ada")).await;
+    let responses = burst(&fleet, 10, |_| say("ada")).await;
     assert_eq!((led(&responses), calls.count()), (1, 1));
     sleep(secs(2)).await;
     let hit = send(&fleet[0], say("ada")).await;
@@ -247,6 +153,27 @@ async fn codes_that_are_shared() {
     }
     sleep(secs(2)).await;
     assert_eq!(outcome(&send(&fleet[0], say("ada")).await), Outcome::Led, "a tenth of the TTL");
+}
+
+/// Fails if a layer gives out a code that it does not share, because another one does.
+#[tokio::test(start_paused = true)]
+async fn layers_that_share_other_codes_are_apart() {
+    let calls = Calls::default();
+    let memory = Memory::new();
+    let sharing = |memory: &Memory, codes: &[u32]| {
+        let layer = layer(memory).share_codes(codes.iter().copied()).result_ttl(secs(60));
+        server(&layer, &calls, |_, _, _| status("5"))
+    };
+    let (one, same, more, none) = (
+        sharing(&memory.replica(), &[5, 6]),
+        sharing(&memory.replica(), &[6, 5]),
+        sharing(&memory.replica(), &[5]),
+        sharing(&memory, &[]),
+    );
+    for (app, count) in [(&one, 1), (&same, 1), (&more, 2), (&none, 3)] {
+        assert_eq!(code(&send(app, say("ada")).await), "5");
+        assert_eq!(calls.count(), count);
+    }
 }
 
 #[test]
@@ -261,55 +188,29 @@ fn no_method() {
     let _ = layer(&Memory::new()).methods(["hello.Greeter/Say"]);
 }
 
-/// A server whose answer comes as it does, a message each second.
-fn streaming(layer: &SingleflightLayer<Grpc>, calls: &Calls) -> App {
-    let calls = calls.clone();
-    let inner = service_fn(move |_: Request<RequestBody<Body>>| {
-        calls.next();
-        async {
-            let (mut sender, body) = Channel::<Bytes, Infallible>::new(1);
-            tokio::spawn(async move {
-                for number in 0..3 {
-                    if sender.send_data(message(&number.to_string())).await.is_err() {
-                        return;
-                    }
-                    sleep(secs(1)).await;
-                }
-                let _ = sender.send_trailers(fields(&TRAILERS)).await;
-            });
-            Ok::<_, Infallible>((fields(&METADATA), Body::new(body)).into_response())
-        }
-    });
-    boxed(layer, inner)
-}
-
-/// Fails if a message waits for the next one, or the others for the end.
+/// Fails if a call flies that is too long, or a message is shared that is.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_streams_goes_on_to_its_caller() {
+async fn long_calls_and_long_messages_are_their_callers_own() {
     let calls = Calls::default();
-    let memory = Memory::new();
-    let app = streaming(&layer(&memory), &calls);
-    let start = Instant::now();
-    let mut first = send(&app, say("ada")).await;
-    let second = spawn(&app, say("ada"));
-    for number in 0..3 {
-        let frame = first.body_mut().frame().await.unwrap().unwrap();
-        assert_eq!((frame.into_data().unwrap(), start.elapsed()), (message(&number.to_string()), secs(number)));
-    }
-    assert_eq!(first.body_mut().frame().await.unwrap().unwrap().into_trailers().unwrap(), fields(&TRAILERS));
-    assert!(first.body_mut().frame().await.is_none());
-    assert_eq!((outcome(&second.await.unwrap()), calls.count()), (Outcome::Bypassed(Why::Unshareable), 2));
+    let app = server(&layer(&Memory::new()).max_request_body(12), &calls, |_, _, _| ok("a"));
+    assert_eq!(outcome(&send(&app, say("1234567")).await), Outcome::Led);
+    assert_eq!(outcome(&send(&app, say("12345678")).await), Outcome::Bypassed(Why::Content));
 
-    // It scatters by now, and nobody waits.
-    let start = Instant::now();
-    let _ = send(&app, say("ada")).await;
-    assert_eq!((start.elapsed(), calls.count()), (secs(0), 3));
+    for (most, count) in [(9, 4), (10, 1)] {
+        let calls = Calls::default();
+        let app = server(&layer(&Memory::new()).max_body(most), &calls, |_, _, _| ok("hello"));
+        for response in burst(&[app], 4, |_| say("ada")).await {
+            assert_eq!(seen(response).await, (fields(&METADATA), message("hello"), Some(fields(&TRAILERS))));
+        }
+        assert_eq!(calls.count(), count);
+    }
 }
 
 /// What makes a body, what is in it, and after how many milliseconds the handler has it.
 type Sent<'a> = (fn() -> Body, &'a [u8], u64);
 
-/// Fails if what was read of a call that does not fly is lost, or comes late.
+/// Fails if what was read of a call that does not fly is lost, or comes late: half of a message is waited for, nothing is
+/// not.
 #[tokio::test(start_paused = true)]
 async fn what_is_not_one_message_reaches_the_handler_as_it_came() {
     let calls = Calls::default();
@@ -319,12 +220,14 @@ async fn what_is_not_one_message_reaches_the_handler_as_it_came() {
     let app = boxed(&layer(&Memory::new()).max_request_body(12), inner);
     let twice = [message("ada"), message("bob")].concat();
     // Made when they are sent: their pieces come by the clock.
-    let bodies: [Sent<'_>; 7] = [
+    let bodies: [Sent<'_>; 9] = [
         (|| [message("ada"), message("bob")].concat().into(), &twice, 0),
         (|| slow(&["\0\0\0\0\x01a", "\0\0\0\0\x01b"], Then::Ends), b"\0\0\0\0\x01a\0\0\0\0\x01b", 10),
         (|| slow(&["\0\0\0\0\x01a"], Then::Hangs), b"\0\0\0\0\x01a", 10),
         (|| slow(&["\0\0\0\0\x02a", "b"], Then::Hangs), b"\0\0\0\0\x02ab", 1010),
+        (|| slow(&["\0\0\0\0\x02a"], Then::Hangs), b"\0\0\0\0\x02a", 5000),
         (|| slow(&["\0\0\0\0\x08a", "b"], Then::Ends), b"\0\0\0\0\x08ab", 0),
+        (|| slow(&[], Then::Hangs), b"", 10),
         (|| Bytes::from_static(b"\0\0").into(), b"\0\0", 0),
         (Body::empty, b"", 0),
     ];
@@ -369,4 +272,38 @@ async fn callers_share_with_their_kind() {
         assert_eq!(flight.await.unwrap().status(), 200);
     }
     assert_eq!(calls.count(), 4);
+}
+
+/// Fails if `identity`, which everybody can read, or an element without a name tells callers apart; or if a coding does not.
+#[tokio::test(start_paused = true)]
+async fn callers_share_who_can_read_the_same() {
+    let calls = Calls::default();
+    let app = server(&layer(&Memory::new()), &calls, |_, _, _| ok("a"));
+    let lines: [&[(&str, &str)]; 7] = [
+        &[],
+        &[("grpc-accept-encoding", "identity")],
+        &[("grpc-accept-encoding", "")],
+        &[("grpc-accept-encoding", "identity,")],
+        &[("grpc-accept-encoding", "gzip")],
+        &[("grpc-accept-encoding", ",gzip , identity")],
+        &[("grpc-accept-encoding", "identity"), ("grpc-accept-encoding", "gzip")],
+    ];
+    let responses = burst(&[app], 7, |number| request(lines[number], message("ada"))).await;
+    assert_eq!((led(&responses), calls.count()), (2, 2));
+}
+
+/// Fails if a refusal is one of HTTP, which clients of gRPC do not read.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_trailers_alone() {
+    let layer = layer(&Memory::new()).max_waiters_per_key(1).overload(Overload::Refuse { retry_after: secs(3) });
+    let app = server(&layer, &Calls::default(), |_, _, _| ok("a"));
+    let mut refused = burst(&[app], 4, |_| say("ada")).await;
+    refused.retain(|response| outcome(response) == Outcome::Bypassed(Why::Overloaded));
+    assert_eq!(refused.len(), 2);
+    for response in refused {
+        assert_eq!((response.status().as_u16(), code(&response)), (200, &HeaderValue::from_static("14")));
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        let (_, body, trailers) = seen(response).await;
+        assert_eq!((body.len(), trailers), (0, None));
+    }
 }

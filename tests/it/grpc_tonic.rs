@@ -215,6 +215,20 @@ async fn streams_are_what_they_are_without_the_layer() {
     }
 }
 
+/// Fails if a client that waits for the first word of the server waits for longer than the lingering of a call.
+#[tokio::test(start_paused = true)]
+async fn a_chat_in_which_the_server_speaks_first() {
+    for (named, late) in [(UNARY, 0), (ALL, 10)] {
+        let mut client = client(&Memory::new(), &Calls::default(), named);
+        let start = Instant::now();
+        let (send, names) = mpsc::channel(1);
+        let mut replies = client.chat(ReceiverStream::new(names)).await.unwrap().into_inner();
+        assert_eq!(start.elapsed().as_millis(), late, "{named:?}");
+        send.send(ada()).await.unwrap();
+        assert_eq!(replies.message().await.unwrap().unwrap(), hello("Ada", 1));
+    }
+}
+
 /// Counts while it lives.
 struct Live(Arc<AtomicUsize>, Vec<u8>);
 

@@ -3,6 +3,10 @@
 mod architecture;
 mod group;
 mod grpc;
+mod grpc_deadlines;
+mod grpc_failures;
+mod grpc_streams;
+mod grpc_support;
 mod grpc_tonic;
 #[path = "../common/histories.rs"]
 mod histories;
