@@ -197,3 +197,6 @@ impl<B: Body> fmt::Debug for RequestBody<B> {
         f.debug_struct("RequestBody").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
