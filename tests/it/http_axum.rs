@@ -105,6 +105,28 @@ async fn routers_behind_a_rewritten_prefix_are_apart() {
     }
 }
 
+/// Fails if two requests share although what tells them apart stood where a nest has a parameter, and is no longer there.
+#[tokio::test(start_paused = true)]
+async fn what_a_nest_took_out_of_a_rewritten_path_makes_no_key() {
+    let of_tenant = Router::new().route("/x", routing::get(async |Path(tenant): Path<String>| tenant)).layer(layer());
+    let inner = Router::new().nest("/{tenant}", of_tenant);
+    let rewriting = service_fn(move |mut request: Request| {
+        if let Some(tenant) = request.headers().get("x-tenant") {
+            let uri = format!("http://a.test/{}{}", tenant.to_str().unwrap(), request.uri().path());
+            *request.uri_mut() = uri.parse().unwrap();
+        }
+        inner.clone().oneshot(request)
+    });
+    let app = Router::new().fallback_service(rewriting);
+    for tenant in ["ada", "bob", "ada"] {
+        let response = send(&app, get_with("http://a.test/x", "x-tenant", tenant)).await;
+        assert_eq!(outcome(&response), Outcome::Bypassed(Why::NoKey));
+        assert_eq!(text(response).await, tenant);
+    }
+    // What the client itself has sent is still known.
+    assert_eq!(hits(&app, &["/ada/x", "/bob/x", "/ada/x"]).await, [false, false, true].map(Some));
+}
+
 /// Which of the requests for these paths, one after the other, hits what an earlier one has stored; `None` for one that has no
 /// key, or does not reach the layer.
 async fn hits(app: &Router, paths: &[&str]) -> Vec<Option<bool>> {
@@ -219,5 +241,43 @@ async fn below_a_router_what_a_change_names_goes_along() {
             led.push(outcome(&send(&app, read(path, reads_host)).await) == Outcome::Led);
         }
         assert_eq!(led, [true, true, false], "{reads_host} {changes_host}");
+    }
+}
+
+/// Fails if a read keeps a key that only changes below the same router find.
+#[tokio::test(start_paused = true)]
+async fn what_a_change_names_goes_along_whichever_routers_it_is_below() {
+    let list = "/items/list";
+    let changing = |layer: &SingleflightLayer| routing::put(async || "changed").layer(layer.clone());
+    for (named, change) in [
+        (list, "/orders/7"),
+        (list, "/orders/of/ada/7"),
+        (list, "/order"),
+        (list, "/items/7"),
+        ("/list", "/orders/7"),
+        ("/list", "/order"),
+        ("/of/ada/list", "/orders/of/bob/7"),
+        ("/of/ada/list", "/order"),
+    ] {
+        let layer = layer().also_invalidate(move |_| [named.parse::<Uri>().unwrap()]);
+        let lists = || Router::new().route("/list", routing::get(async || "all")).layer(layer.clone());
+        let app = Router::new()
+            .nest("/items", lists().route("/{id}", changing(&layer)))
+            .nest("/of/{name}", lists())
+            .nest("/orders", Router::new().route("/{id}", changing(&layer)).route("/of/{name}/{id}", changing(&layer)))
+            .merge(lists())
+            .route("/order", changing(&layer));
+        for spelled in [false, true] {
+            let at = |path: &str| match spelled {
+                true => get(&format!("https://a.test{path}")),
+                false => get_with(path, "host", "a.test"),
+            };
+            send(&app, at(named)).await;
+            assert!(matches!(outcome(&send(&app, at(named)).await), Outcome::Hit { .. }));
+            let mut put = at(change);
+            *put.method_mut() = Method::PUT;
+            assert_eq!(send(&app, put).await.status(), 200);
+            assert_eq!(outcome(&send(&app, at(named)).await), Outcome::Led, "{change} changes {named}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use axum::{Router, extract::Request, response::IntoResponse};
 use http::{Method, StatusCode, Uri, request::Parts};
 use tokio::time::sleep;
-use tower_singleflight::{Outcome, SingleflightLayer, Why, backend::Memory};
+use tower_singleflight::{Key, Outcome, SingleflightLayer, Why, backend::Memory, key_fn};
 
 use crate::http_support::{Calls, app, get, get_with, outcome, secs, send, spawn, text};
 
@@ -200,6 +200,31 @@ async fn a_panic_about_further_targets_costs_those_alone() {
         assert_eq!(changed.is_err(), panics);
         sleep(secs(1)).await;
         assert_ne!(read(&app, URI).await, before, "{line}");
+    }
+}
+
+/// Fails if an extractor that panics at what it has never seen takes the response or the request's own target with it, or if,
+/// while the request's own panic is under way, it ends the process.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_made_of_a_further_target_costs_that_alone() {
+    let of_items = key_fn(|head| {
+        let id = head.uri.path().strip_prefix("/item/").expect("the route matched");
+        Some(Key::builder("item").part(id).finish())
+    });
+    let layer = layer(&Memory::new())
+        .key(of_items)
+        .also_invalidate(|_| ["/item", "/item/8"].map(|path| path.parse::<Uri>().unwrap()));
+    let app = app(&layer, &Calls::default(), |request, call| {
+        assert!(!request.headers().contains_key("x-panic"), "panics itself");
+        answer(request, call)
+    });
+    for (line, panics) in [("x-none", false), ("x-panic", true)] {
+        let before = [read(&app, URI).await, read(&app, "http://a.test/item/8").await];
+        let changed = spawn(&app, change("PUT", URI, &[(line, "")])).await;
+        assert_eq!(changed.is_err(), panics);
+        sleep(secs(1)).await;
+        let after = [read(&app, URI).await, read(&app, "http://a.test/item/8").await];
+        assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{line}: {before:?} {after:?}");
     }
 }
 

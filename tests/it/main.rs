@@ -16,6 +16,7 @@ mod http_axum;
 mod http_caps;
 mod http_confirm;
 mod http_content;
+mod http_content_wire;
 mod http_counts;
 mod http_flight;
 mod http_follow;
