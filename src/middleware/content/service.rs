@@ -46,6 +46,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let inner = self.inner.clone();
         if !self.mode.0.may_tell(&request) {
+            // A read of which no key will be made.
+            if request.method().as_str() == "QUERY" && says_only_if_cached(request.headers()) {
+                return ResponseFuture::flight(async { Ok(not_stored()) });
+            }
             return dispatch(&self.settings, inner, request.map(RequestBody::untouched));
         }
         ResponseFuture::flight(read(Arc::clone(&self.settings), self.mode.0.clone(), inner, request))
