@@ -21,7 +21,7 @@ use tonic::{
     Code, Status, Streaming,
     codegen::tokio_stream::{self, Stream, StreamExt, wrappers::ReceiverStream},
     metadata::MetadataValue,
-    service::Routes,
+    service::{LayerExt, Routes},
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_singleflight::{
@@ -271,4 +271,21 @@ async fn an_endless_stream_takes_no_memory() {
             assert!(live <= 2, "{live} messages are kept");
         }
     }
+}
+
+/// On one service among others, which keep their names and are left alone.
+#[tokio::test(start_paused = true)]
+async fn a_service_by_itself() {
+    let (memory, calls) = (Memory::new(), Calls::default());
+    let replica = |memory: Memory| {
+        let layer = SingleflightLayer::grpc(memory).methods(UNARY.iter().copied()).service("greeter");
+        GreeterClient::new(Routes::new(layer.named_layer(GreeterServer::new(Slow(calls.clone())))))
+    };
+    let flights: JoinSet<_> = [memory.replica(), memory]
+        .map(replica)
+        .into_iter()
+        .map(|mut client| async move { client.say_hello(ada()).await.unwrap().into_inner() })
+        .collect();
+    assert_eq!(flights.join_all().await, [hello("Ada", 1), hello("Ada", 1)]);
+    assert_eq!(calls.count(), 1);
 }
