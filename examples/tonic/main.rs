@@ -32,6 +32,9 @@ struct Flags {
     /// The Redis that several servers share; without it, they share what this process holds in memory.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// How long a call waits for Redis before its server coalesces by itself.
+    #[arg(long, value_name = "N", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..))]
+    redis_budget_ms: u64,
     /// How long a greeting takes.
     #[arg(long, value_name = "N", default_value_t = 500)]
     work_ms: u64,
@@ -56,7 +59,10 @@ fn layers(flags: &Flags) -> Result<[SingleflightLayer<Grpc>; 2], BoxError> {
     };
     // Lazily: it shall start, and serve, without Redis too. A malformed URL is an error even so; it is not repeated, since it
     // may hold a password.
-    let redis = || Redis::connect_lazy(url, "greeter").map(sharing).map_err(|error| format!("--redis: {error}"));
+    let redis = || {
+        let redis = Redis::builder("greeter").budget(Duration::from_millis(flags.redis_budget_ms));
+        redis.connect_lazy(url).map(sharing).map_err(|error| format!("--redis: {error}"))
+    };
     Ok([redis()?, redis()?])
 }
 

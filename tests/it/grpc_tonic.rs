@@ -187,7 +187,7 @@ async fn came(start: Instant, mut replies: Streaming<HelloReply>) -> Vec<(u128, 
 /// named.
 #[tokio::test(start_paused = true)]
 async fn streams_are_what_they_are_without_the_layer() {
-    for (named, late) in [(UNARY, 0), (ALL, 10)] {
+    for (named, late) in [(UNARY, 0), (ALL, 100)] {
         let calls = Calls::default();
         let mut client = client(&Memory::new(), &calls, named);
         let start = Instant::now();
@@ -218,7 +218,7 @@ async fn streams_are_what_they_are_without_the_layer() {
 /// Fails if a client that waits for the first word of the server waits for longer than the lingering of a call.
 #[tokio::test(start_paused = true)]
 async fn a_chat_in_which_the_server_speaks_first() {
-    for (named, late) in [(UNARY, 0), (ALL, 10)] {
+    for (named, late) in [(UNARY, 0), (ALL, 500)] {
         let mut client = client(&Memory::new(), &Calls::default(), named);
         let start = Instant::now();
         let (send, names) = mpsc::channel(1);

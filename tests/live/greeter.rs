@@ -37,7 +37,7 @@ fn ada() -> HelloRequest {
 async fn fifty_calls_of_two_servers_are_one_execution() {
     example::build();
     let redis = Server::start();
-    let args = ["--work-ms", "1000", "--redis", &redis.url()];
+    let args = ["--work-ms", "3000", "--redis-budget-ms", "10000", "--redis", &redis.url()];
     let servers = [Example::start("tonic", &args).await, Example::start("tonic", &args).await];
     let mut clients = Vec::new();
     for server in servers.iter().cycle().take(50) {
@@ -70,11 +70,17 @@ async fn examples_that_call_themselves_see_one_execution() {
     }
 }
 
-/// What stands on the wire: the head, the message and the trailers. `Date` is the servers' own.
-async fn raw(place: &str, lines: &[(&str, &str)]) -> (HeaderMap, Bytes, HeaderMap) {
+type Raw = http2::SendRequest<Full<Bytes>>;
+
+async fn connect(place: &str) -> Raw {
     let stream = TokioIo::new(TcpStream::connect(place).await.unwrap());
-    let (mut send, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    let (send, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
     tokio::spawn(connection);
+    send
+}
+
+/// What stands on the wire: the head, the message and the trailers. `Date` is the servers' own.
+async fn raw(mut send: Raw, place: &str, lines: &[(&str, &str)]) -> (HeaderMap, Bytes, HeaderMap) {
     let message = ada().encode_to_vec();
     let framed = [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &*message].concat();
     let request = Request::post(format!("http://{place}/greeter.Greeter/SayHello"))
@@ -95,18 +101,21 @@ async fn raw(place: &str, lines: &[(&str, &str)]) -> (HeaderMap, Bytes, HeaderMa
 async fn clients_that_speak_bare_http_2_are_served_alike() {
     example::build();
     let redis = Server::start();
-    let args = ["--work-ms", "1000", "--redis", &redis.url()];
+    let args = ["--work-ms", "3000", "--redis-budget-ms", "10000", "--redis", &redis.url()];
     let servers = [Example::start("tonic", &args).await, Example::start("tonic", &args).await];
-    let calls: JoinSet<_> = servers
-        .iter()
-        .cycle()
-        .take(20)
-        .map(|server| server.place.clone())
-        .map(|place| async move { raw(&place, &[("user-agent", &place), ("grpc-timeout", "20S")]).await })
-        .collect();
+    let mut clients = Vec::new();
+    for server in servers.iter().cycle().take(20) {
+        clients.push((connect(&server.place).await, server.place.clone()));
+    }
+    let call = |send, place: String| async move {
+        raw(send, &place, &[("user-agent", &place), ("grpc-timeout", "20S")]).await
+    };
+    let calls: JoinSet<_> = clients.into_iter().map(|(send, place)| call(send, place)).collect();
     let mut seen = timeout(PATIENCE, calls.join_all()).await.expect("somebody hangs");
     let (head, message, trailers) = seen.pop().unwrap();
-    assert!(seen.into_iter().all(|other| other == (head.clone(), message.clone(), trailers.clone())));
+    for other in seen {
+        assert_eq!(other, (head.clone(), message.clone(), trailers.clone()));
+    }
     assert!(head["content-type"] == "application/grpc" && trailers["grpc-status"] == "0");
     let reply = HelloReply::decode(message.slice(5..)).unwrap();
     assert_eq!((reply.message.as_str(), reply.execution), ("Hello, Ada!", 1));
@@ -117,11 +126,12 @@ async fn clients_that_speak_bare_http_2_are_served_alike() {
 async fn a_leader_in_a_hurry_leaves_its_work_to_a_follower() {
     example::build();
     let redis = Server::start();
-    let args = ["--work-ms", "2000", "--redis", &redis.url()];
+    let args = ["--work-ms", "4000", "--redis-budget-ms", "10000", "--redis", &redis.url()];
     let servers = [Example::start("tonic", &args).await, Example::start("tonic", &args).await];
-    let (head, message, _) = raw(&servers[0].place, &[("grpc-timeout", "500m")]).await;
+    let [here, there] = servers.each_ref().map(|server| &*server.place);
+    let (head, message, _) = raw(connect(here).await, here, &[("grpc-timeout", "500m")]).await;
     assert_eq!((&head["grpc-status"], message.len()), (&"4".parse().unwrap(), 0));
-    let (_, message, trailers) = raw(&servers[1].place, &[("grpc-timeout", "20S")]).await;
+    let (_, message, trailers) = raw(connect(there).await, there, &[("grpc-timeout", "20S")]).await;
     assert_eq!(trailers["grpc-status"], "0");
     let reply = HelloReply::decode(message.slice(5..)).unwrap();
     // The other server's, which had just begun.

@@ -62,8 +62,8 @@ impl SingleflightLayer {
     ///
     /// The latter two take back what is stored and stale.
     ///
-    /// A method that streams should not be named. If one is, a call whose first message waits for the server, or whose
-    /// second one waits for an answer, comes to the handler 10 ms late; those who follow a response wait for its second
+    /// A method that streams should not be named. If one is, a call whose first message waits for the server comes to the
+    /// handler 500 ms late, and one whose second message waits for an answer 100 ms; those who follow a response wait for its second
     /// message, or for 250 ms after the first, and then the call scatters. Its own caller gets all of it as it comes.
     ///
     /// A caller's `grpc-timeout` is its own: those who wait for the same call have theirs. The handler of a call that flies

@@ -29,9 +29,12 @@ use crate::middleware::{
     service::{Singleflight, alone},
 };
 
-/// How long the message of a call may take to begin, and its end after that. They come along with its head, unless the
-/// caller waits for the server, or more messages follow: nobody can tell, and those shall not wait.
-const LINGER: Duration = Duration::from_millis(10);
+/// How long the end of a call may take after its message. It comes along with that, unless more messages follow: nobody can
+/// tell, and those shall not wait for long.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How long it may take to begin: clients send it apart from the head, and busy ones a while after it.
+const BEGINNING: Duration = Duration::from_millis(500);
 
 impl<S, B, R> Service<Request<B>> for Singleflight<S, Grpc>
 where
@@ -90,8 +93,9 @@ where
         Some(message) if message > calls.most as u64 || seen.length() > message => None,
         Some(message) if seen.length() < message => Some(settings.body_idle_timeout),
         None if seen.length() > 0 => Some(settings.body_idle_timeout),
-        // All of it, or nothing at all: its caller may wait for the first word of the server.
-        _ => Some(LINGER),
+        // Its caller may wait for the first word of the server.
+        None => Some(BEGINNING),
+        Some(_) => Some(LINGER),
     };
     let mut body = Read::of(body, allowance).await;
     let message = body.whole().filter(|message| is_one(message) && message.len() <= calls.most);
