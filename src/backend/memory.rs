@@ -1,3 +1,5 @@
+mod locks;
+
 use std::{
     collections::{HashMap, HashSet, hash_map},
     fmt,
@@ -16,6 +18,7 @@ use crate::{
     key::Key,
     protocol::{
         lease::Inbox,
+        lock::Turn,
         store::{self, Seen, Slot, Told},
         time,
     },
@@ -36,13 +39,20 @@ const LINGER: Duration = Duration::from_secs(60);
 /// [`replica`](Self::replica) makes another one on the same store, which is how a fleet is tested without a network.
 ///
 /// Bounded: it remembers 65 536 keys unless told otherwise, and forgets what expires first when there is no more room.
-/// What is forgotten is computed again.
+/// What is forgotten is computed again. [Locks](crate::Mutex) are never forgotten before they expire.
 #[derive(Clone)]
 pub struct Memory {
     store: Arc<Mutex<Store>>,
     inbox: Inbox,
     watches: Watches,
+    turns: Watches<Turn>,
     locals: Locals,
+}
+
+/// Where a replica hears.
+struct Replica {
+    watches: Watches,
+    turns: Watches<Turn>,
 }
 
 struct Store {
@@ -53,7 +63,8 @@ struct Store {
     unswept: usize,
     /// The variants among the entries, by their primary.
     families: HashMap<Key, HashSet<Key>>,
-    replicas: HashMap<Inbox, Watches>,
+    locks: locks::Table,
+    replicas: HashMap<Inbox, Replica>,
     next_inbox: u32,
 }
 
@@ -79,6 +90,7 @@ impl Memory {
             entries: HashMap::new(),
             unswept: FEW,
             families: HashMap::new(),
+            locks: locks::Table::default(),
             replicas: HashMap::new(),
             next_inbox: 0,
         };
@@ -92,11 +104,12 @@ impl Memory {
         Self::on(Arc::clone(&self.store))
     }
 
-    /// How many keys are remembered.
+    /// How many keys are remembered; of locks, those that are held, waited for, or were held within the last minute.
     pub fn len(&self) -> usize {
         let mut store = self.store();
         store.expire();
-        store.entries.len()
+        let now = store.now();
+        store.entries.len() + store.locks.len(now)
     }
 
     /// Whether nothing is remembered.
@@ -105,17 +118,17 @@ impl Memory {
     }
 
     fn on(store: Arc<Mutex<Store>>) -> Self {
-        let watches = Watches::default();
+        let (watches, turns) = (Watches::default(), Watches::default());
         let inbox = {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
             let mut inbox = [0; 12];
             inbox[8..].copy_from_slice(&store.next_inbox.to_be_bytes());
             store.next_inbox += 1;
-            store.replicas.retain(|_, watches| watches.is_held());
-            store.replicas.insert(Inbox(inbox), watches.clone());
+            store.replicas.retain(|_, replica| replica.watches.is_held());
+            store.replicas.insert(Inbox(inbox), Replica { watches: watches.clone(), turns: turns.clone() });
             Inbox(inbox)
         };
-        Self { store, inbox, watches, locals: Locals::default() }
+        Self { store, inbox, watches, turns, locals: Locals::default() }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
@@ -221,8 +234,8 @@ impl Store {
                 store::Notice::Scatter(time) => Notice::Scatter(time),
                 store::Notice::Invalidated => Notice::Invalidated,
             };
-            if let Some(watches) = self.replicas.get(&inbox) {
-                watches.notify(key.digest(), &notice);
+            if let Some(replica) = self.replicas.get(&inbox) {
+                replica.watches.notify(key.digest(), &notice);
             }
         }
     }

@@ -20,6 +20,7 @@ pub mod contract;
 mod erased;
 mod error;
 mod locals;
+pub(crate) mod lock;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;

@@ -27,32 +27,45 @@ pub enum Notice {
     Invalidated,
 }
 
-/// The flights of one replica that wait for a message, by digest of their key.
+/// The flights of one replica that wait for a message, by digest of their key; `N` is what they are told.
 ///
 /// For implementors of [`Backend`](super::Backend): [`arm`](Self::arm) before the store is asked,
 /// [`notify`](Self::notify) when a message comes in, [`landed`](Self::landed) if it brings a record, or
 /// [`notify_variants`](Self::notify_variants) if it concerns all variants of a key. Cloning is cheap.
-#[derive(Clone, Debug, Default)]
-pub struct Watches(Arc<Mutex<Table>>);
+#[derive(Debug)]
+pub struct Watches<N = Notice>(Arc<Mutex<Table<N>>>);
 
-#[derive(Debug, Default)]
-struct Table {
+#[derive(Debug)]
+struct Table<N> {
     next: u64,
-    armed: HashMap<Digest, Vec<Armed>>,
+    armed: HashMap<Digest, Vec<Armed<N>>>,
     /// The variants among them, by their primary: a message to all of them need not look at every key.
     variants: HashMap<Digest, HashSet<Digest>>,
 }
 
 #[derive(Debug)]
-struct Armed {
+struct Armed<N> {
     id: u64,
     key: Key,
-    tx: mpsc::Sender<Notice>,
+    tx: mpsc::Sender<N>,
 }
 
-impl Watches {
+impl<N> Clone for Watches<N> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<N> Default for Watches<N> {
+    fn default() -> Self {
+        let table = Table { next: 0, armed: HashMap::new(), variants: HashMap::new() };
+        Self(Arc::new(Mutex::new(table)))
+    }
+}
+
+impl<N> Watches<N> {
     /// A watch that receives every message about `key` from now on.
-    pub fn arm(&self, key: &Key) -> Watch {
+    pub fn arm(&self, key: &Key) -> Watch<N> {
         let (tx, rx) = mpsc::channel(BACKLOG);
         let mut table = self.table();
         table.next += 1;
@@ -65,10 +78,29 @@ impl Watches {
     }
 
     /// Passes a message on to the flights of `key`.
-    pub fn notify(&self, key: Digest, notice: &Notice) {
+    pub fn notify(&self, key: Digest, notice: &N)
+    where
+        N: Clone,
+    {
         self.table().notify(key, notice);
     }
 
+    /// The keys that somebody watches.
+    pub fn keys(&self) -> Vec<Digest> {
+        self.table().armed.keys().copied().collect()
+    }
+
+    /// Whether anybody but the caller holds a handle.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table<N>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watches {
     /// Passes a message on to the flights of all variants of `primary`; its own flights do not hear of it.
     pub fn notify_variants(&self, primary: Digest, notice: &Notice) {
         let table = self.table();
@@ -85,24 +117,13 @@ impl Watches {
             }
         }
     }
-
-    /// The keys that somebody watches.
-    pub fn keys(&self) -> Vec<Digest> {
-        self.table().armed.keys().copied().collect()
-    }
-
-    /// Whether anybody but the caller holds a handle.
-    pub(super) fn is_held(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Table {
-    fn notify(&self, key: Digest, notice: &Notice) {
+impl<N> Table<N> {
+    fn notify(&self, key: Digest, notice: &N)
+    where
+        N: Clone,
+    {
         for Armed { tx, .. } in self.armed.get(&key).into_iter().flatten() {
             let _ = tx.try_send(notice.clone());
         }
@@ -127,25 +148,25 @@ impl Table {
 
 /// Receives what a store tells about one key, until it is dropped.
 #[derive(Debug)]
-pub struct Watch {
-    rx: mpsc::Receiver<Notice>,
+pub struct Watch<N = Notice> {
+    rx: mpsc::Receiver<N>,
     key: Key,
     id: u64,
-    watches: Watches,
+    watches: Watches<N>,
 }
 
-impl Watch {
+impl<N> Watch<N> {
     /// The next message.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: no message is lost when the future is dropped.
-    pub async fn next(&mut self) -> Notice {
+    pub async fn next(&mut self) -> N {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
     /// The next message, as a poll.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Notice> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<N> {
         match ready!(self.rx.poll_recv(cx)) {
             Some(notice) => Poll::Ready(notice),
             // The sender lives in the table until this watch is dropped.
@@ -154,7 +175,7 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl<N> Drop for Watch<N> {
     fn drop(&mut self) {
         self.watches.table().disarm(&self.key, self.id);
     }

@@ -1,7 +1,11 @@
-//! The flight protocol, pure: no IO, no clock, no randomness, no async. See `docs/protocol.md`.
+//! The protocols of flights and locks, pure: no IO, no clock, no randomness, no async. See `docs/protocol.md` and
+//! `docs/lock.md`.
 
+pub mod backoff;
 pub mod flight;
 pub mod lease;
+pub mod lock;
+pub mod quorum;
 pub mod store;
 pub mod time;
 mod words;
