@@ -95,6 +95,7 @@ pub mod docs;
 pub mod group;
 mod key;
 pub mod middleware;
+pub mod mutex;
 pub mod protocol;
 pub use self::{
     group::Group,
@@ -104,4 +105,5 @@ pub use self::{
         RequestBody, RequestKey, Share, SharePolicy, Singleflight, SingleflightLayer, Why, body_key_fn, identity_fn,
         key_fn, share_fn,
     },
+    mutex::{LockError, Mutex, MutexGuard},
 };

@@ -18,6 +18,11 @@ impl Locals {
         let any = shared.entry(TypeId::of::<S>()).or_insert_with(|| Arc::<S>::default());
         Arc::clone(any).downcast().expect("the value under a type's id is of that type")
     }
+
+    /// Whether both come from clones of one handle.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl fmt::Debug for Locals {

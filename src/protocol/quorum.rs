@@ -55,8 +55,10 @@ pub enum Verdict {
     Reached,
     /// So many said no that more than half cannot say yes.
     Refused,
-    /// So many failed, or said no, that more than half cannot say yes any more.
+    /// So many failed that more than half cannot say yes.
     Failed,
+    /// Those that said no and those that failed are too many together. Votes to come may yet make it one of the two.
+    Divided,
 }
 
 /// The votes of one round.
@@ -88,15 +90,17 @@ impl Round {
         }
     }
 
-    /// The outcome, as soon as no vote to come can change it.
+    /// The outcome, as soon as no vote to come can change whether it is reached.
     pub fn verdict(&self) -> Option<Verdict> {
         let spare = self.nodes - self.quorum();
         if self.yes >= self.quorum() {
             Some(Verdict::Reached)
         } else if self.no > spare {
             Some(Verdict::Refused)
-        } else if self.no + self.unknown > spare {
+        } else if self.unknown > spare {
             Some(Verdict::Failed)
+        } else if self.no + self.unknown > spare {
+            Some(Verdict::Divided)
         } else {
             None
         }
@@ -135,13 +139,13 @@ impl Hold {
         self.until = self.until.min(term.until(sent));
     }
 
-    /// After the round of an extension whose first request was sent at `sent`. One that failed is unknown: what was
-    /// granted before still is. One that was refused is the end.
+    /// After the round of an extension whose first request was sent at `sent`. One that was refused is the end. One that failed,
+    /// or was divided, is unknown: what was granted before still is.
     pub fn extended(&mut self, now: Instant, sent: Instant, term: Term, verdict: Verdict) {
         match verdict {
             Verdict::Reached if self.is_sure(now) => self.until = term.until(sent),
             Verdict::Refused => self.end(now),
-            Verdict::Reached | Verdict::Failed => {}
+            Verdict::Reached | Verdict::Failed | Verdict::Divided => {}
         }
     }
 

@@ -1,0 +1,243 @@
+//! One caller's way to a lock: attempts, and what it waits for between them.
+
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+
+use tokio::time::sleep_until;
+
+use super::{
+    Taken,
+    cleanup::Trace,
+    config::Config,
+    error::{LockError, QuorumError},
+    held::{Grant, Held},
+    local::{Foremost, next_seq},
+    parties::Parties,
+};
+use crate::{
+    backend::{
+        Watch,
+        lock::{Acquire, Acquired},
+    },
+    protocol::{
+        lease::Fence,
+        lock::Turn,
+        quorum::{Hold, Verdict, Vote, Wait},
+    },
+};
+
+/// Without a limit to its attempts, a caller gives up after so many in a row that failed because of nodes.
+const FAILURES: u32 = 8;
+
+/// Who waits for the end of a lease comes up to this much later, so that all who do so do not come at once.
+const SPREAD: Duration = Duration::from_millis(50);
+
+/// When it is dropped, all that it may have left on the nodes is taken back.
+pub(super) struct Claim {
+    parties: Parties,
+    /// Who waits has one.
+    ticket: Option<u64>,
+    watches: Vec<Watch<Turn>>,
+    traces: Vec<Trace>,
+    seq: u64,
+    _foremost: Foremost,
+}
+
+/// An attempt that failed.
+enum Refusal {
+    Taken(Taken),
+    Failed(QuorumError),
+}
+
+/// What an attempt heard from the nodes.
+#[derive(Default)]
+struct Heard {
+    fence: Fence,
+    left: Vec<Duration>,
+    taken: Taken,
+}
+
+impl Claim {
+    /// Waits in line behind other callers of this process, and then for the lock.
+    pub(super) async fn wait(config: Arc<Config>, last: &mut Option<LockError>) -> Result<Arc<Held>, LockError> {
+        let parties = Parties::new(Arc::clone(&config), config.token());
+        let foremost = parties.local.queue(&parties.config.key.key).await;
+        let mut claim = Self::new(parties, Some(ticket()), foremost);
+        let (mut attempts, mut failures) = (0, 0);
+        loop {
+            attempts += 1;
+            let refusal = match claim.attempt().await {
+                Ok(grant) => return Ok(claim.hold(grant)),
+                Err(refusal) => refusal,
+            };
+            claim.step_back();
+            failures = if matches!(refusal, Refusal::Failed(_)) { failures + 1 } else { 0 };
+            let config = &claim.parties.config;
+            let last_try = config.tries.is_some_and(|tries| attempts >= tries);
+            let broken = failures > 0 && config.fail_fast || failures >= FAILURES && config.tries.is_none();
+            if last_try || broken {
+                return Err(refusal.into());
+            }
+            let pause = match &refusal {
+                Refusal::Taken(Taken { left: Some(left), .. }) => Some(*left + jitter(SPREAD.min(*left))),
+                _ => config.retry.after(failures.max(1)),
+            };
+            let Some(pause) = pause else { return Err(LockError::Cancelled) };
+            *last = Some(refusal.into());
+            claim.pause(pause).await;
+        }
+    }
+
+    /// One attempt, for the lock as it is now.
+    pub(super) async fn try_now(config: Arc<Config>) -> Result<Arc<Held>, LockError> {
+        let parties = Parties::new(Arc::clone(&config), config.token());
+        let Some(foremost) = parties.local.try_queue(&parties.config.key.key) else {
+            return Err(LockError::Taken(Taken::default()));
+        };
+        let mut claim = Self::new(parties, None, foremost);
+        match claim.attempt().await {
+            Ok(grant) => Ok(claim.hold(grant)),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn new(parties: Parties, ticket: Option<u64>, foremost: Foremost) -> Self {
+        let (nodes, key) = (&parties.config.nodes, &parties.config.key);
+        // Before the first attempt: a turn that comes right behind its answer is heard.
+        let watches = match ticket {
+            Some(_) => nodes.iter().map(|node| node.0.turns(key)).collect(),
+            None => Vec::new(),
+        };
+        let traces = vec![Trace::Clean; nodes.len()];
+        Self { parties, ticket, watches, traces, seq: 0, _foremost: foremost }
+    }
+
+    async fn attempt(&mut self) -> Result<Grant, Refusal> {
+        let Self { parties, ticket, traces, seq, .. } = self;
+        let config = &parties.config;
+        *seq = next_seq();
+        traces.fill(Trace::Unknown);
+        let acquire = Acquire {
+            token: parties.token.text(),
+            seq: *seq,
+            ttl: config.ttl,
+            ticket: *ticket,
+            sole: config.nodes.len() == 1,
+            metadata: config.metadata.clone(),
+        };
+        let sent = parties.local.now();
+        let mut ballot = config.ask(|node| node.0.acquire(&config.key, acquire.clone()));
+        let refused = Trace::of_refusal(*ticket);
+        let mut heard = Heard::default();
+        let verdict = ballot
+            .decide(|node, answer| {
+                let vote = heard.note(node, answer);
+                traces[node] = match vote {
+                    Vote::Yes => Trace::Held,
+                    _ => refused,
+                };
+                vote
+            })
+            .await;
+        let term = config.term(config.ttl);
+        match (verdict, Hold::begun(parties.local.now(), sent, term)) {
+            (Verdict::Reached, Some(hold)) => Ok(Grant { hold, fence: heard.fence }),
+            (Verdict::Reached, None) => Err(Refusal::Failed(ballot.late())),
+            // Divided: the others would be enough, were it free on them.
+            (Verdict::Refused | Verdict::Divided, _) => Err(Refusal::Taken(heard.taken(config.nodes.len()))),
+            (Verdict::Failed, _) => Err(Refusal::Failed(ballot.failed())),
+        }
+    }
+
+    /// Takes back what was granted. A place is kept: also where nobody knows whether there is one.
+    fn step_back(&mut self) {
+        let kept = Trace::of_refusal(self.ticket);
+        let granted: Vec<_> = self
+            .traces
+            .iter_mut()
+            .map(|trace| if *trace == Trace::Place { Trace::Clean } else { std::mem::replace(trace, kept) })
+            .collect();
+        self.parties.undo(&granted, self.seq, None);
+    }
+
+    /// Waits for its turn, and not longer than `pause`.
+    async fn pause(&mut self, pause: Duration) {
+        let local = Arc::clone(&self.parties.local);
+        let mut wait = Wait::new(self.traces.len(), local.now().after(pause));
+        while local.now() < wait.due() {
+            tokio::select! {
+                (node, turn) = next(&mut self.watches) => wait.told(local.now(), node, turn),
+                () = sleep_until(local.at(wait.due())) => {}
+            }
+        }
+    }
+
+    /// What was granted is the caller's to give back.
+    fn hold(mut self, grant: Grant) -> Arc<Held> {
+        let traces = std::mem::take(&mut self.traces);
+        Held::new(self.parties.clone(), grant, traces)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.parties.undo(&self.traces, self.seq, self.ticket);
+    }
+}
+
+impl Heard {
+    fn note(&mut self, node: usize, answer: Acquired) -> Vote {
+        match answer {
+            Acquired::Granted(fence) => {
+                self.fence = self.fence.max(fence);
+                Vote::Yes
+            }
+            Acquired::Taken { left, metadata } => {
+                self.left.push(left);
+                self.taken.nodes.push(node);
+                self.taken.holder = self.taken.holder.take().or_else(|| metadata.map(|holder| holder.to_string()));
+                Vote::No
+            }
+            Acquired::Spoken(left) => {
+                self.left.push(left);
+                self.taken.nodes.push(node);
+                Vote::No
+            }
+        }
+    }
+
+    fn taken(mut self, nodes: usize) -> Taken {
+        self.taken.nodes.sort_unstable();
+        Taken { left: Wait::until_free(nodes, self.left), ..self.taken }
+    }
+}
+
+impl From<Refusal> for LockError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Taken(taken) => Self::Taken(taken),
+            Refusal::Failed(failed) => Self::Quorum(failed),
+        }
+    }
+}
+
+/// The next message of any node.
+async fn next(watches: &mut [Watch<Turn>]) -> (usize, Turn) {
+    poll_fn(|cx| {
+        let heard = watches.iter_mut().enumerate().find_map(|(node, watch)| match watch.poll_next(cx) {
+            Poll::Ready(turn) => Some((node, turn)),
+            Poll::Pending => None,
+        });
+        heard.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody else may have the same")]
+fn ticket() -> u64 {
+    rand::random()
+}
+
+#[expect(clippy::disallowed_methods, reason = "contenders must not come in step")]
+fn jitter(at_most: Duration) -> Duration {
+    at_most.mul_f64(rand::random_range(0.0..=1.0))
+}

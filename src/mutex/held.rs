@@ -1,0 +1,265 @@
+//! A lock that is held: what its holder may believe, and the rounds that keep it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{self, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    cleanup::Trace,
+    error::LockError,
+    local::{Moment, follow_seq, next_seq},
+    parties::Parties,
+};
+use crate::{
+    backend::lock::Acquire,
+    protocol::{
+        lease::Fence,
+        lock::Extended,
+        quorum::{Hold, Verdict, Vote},
+    },
+};
+
+/// A renewal whose outcome is unknown is sent again no sooner than this.
+const BREATH: Duration = Duration::from_millis(20);
+
+/// What a round that reached its quorum brought.
+pub(super) struct Grant {
+    pub(super) hold: Hold,
+    pub(super) fence: Fence,
+}
+
+/// Shared by a guard and the task that renews for it.
+pub(super) struct Held {
+    pub(super) parties: Parties,
+    hold: watch::Sender<Hold>,
+    /// One round at a time: extensions that overtake each other would leave it unknown which one counts.
+    rounds: sync::Mutex<()>,
+    facts: Mutex<Facts>,
+}
+
+struct Facts {
+    fence: Fence,
+    /// All fences to come are greater.
+    raised: bool,
+    /// The nodes said that it was over before its time.
+    refused: bool,
+    traces: Vec<Trace>,
+    /// The longest lease that a node may keep.
+    life: Duration,
+}
+
+impl Held {
+    pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>) -> Arc<Self> {
+        let (raised, life) = (parties.config.nodes.len() == 1, parties.config.ttl);
+        let facts = Facts { fence: grant.fence, raised, refused: false, traces, life };
+        Arc::new(Self {
+            parties,
+            hold: watch::Sender::new(grant.hold),
+            rounds: sync::Mutex::default(),
+            facts: Mutex::new(facts),
+        })
+    }
+
+    /// Goes on with a lock that another process holds with this token.
+    pub(super) async fn adopt(parties: Parties) -> Result<Arc<Self>, LockError> {
+        let config = Arc::clone(&parties.config);
+        let term = config.term(config.ttl);
+        let sent = parties.local.now();
+        let (mut traces, mut fence) = (vec![Trace::Unknown; config.nodes.len()], Fence::NONE);
+        let mut ballot = config.ask(|node| node.0.extend(&config.key, parties.token.text(), None, config.ttl));
+        let verdict = ballot
+            .decide(|node, answer| match answer {
+                Extended::Held(held, seq) => {
+                    follow_seq(seq);
+                    fence = fence.max(held);
+                    traces[node] = Trace::Held;
+                    Vote::Yes
+                }
+                Extended::Gone | Extended::Taken => {
+                    traces[node] = Trace::Clean;
+                    Vote::No
+                }
+            })
+            .await;
+        match (verdict, Hold::begun(parties.local.now(), sent, term)) {
+            (Verdict::Reached, Some(hold)) => {
+                drop(ballot);
+                Ok(Self::new(parties, Grant { hold, fence }, traces))
+            }
+            (Verdict::Reached, None) => Err(LockError::Expired),
+            (Verdict::Refused, _) => Err(LockError::NotHeld),
+            (Verdict::Failed | Verdict::Divided, _) => Err(LockError::Quorum(ballot.failed())),
+        }
+    }
+
+    /// Lets the lease run for `ttl` from now.
+    pub(super) async fn extend(&self, ttl: Duration) -> Result<(), LockError> {
+        let _one = self.rounds.lock().await;
+        let (parties, config) = (&self.parties, &self.parties.config);
+        let (sent, term, seq) = (parties.local.now(), config.term(ttl), next_seq());
+        if !self.is_sure() {
+            return Err(self.end());
+        }
+        self.hold.send_modify(|hold| hold.extending(sent, term));
+        {
+            let mut facts = self.facts();
+            facts.life = facts.life.max(ttl);
+        }
+        let mut missing = Vec::new();
+        let mut count = |node, answer| match answer {
+            Extended::Held(..) => Vote::Yes,
+            Extended::Taken => Vote::No,
+            Extended::Gone => {
+                missing.push(node);
+                Vote::No
+            }
+        };
+        let mut ballot = config.ask(|node| node.0.extend(&config.key, parties.token.text(), Some(seq), ttl));
+        let verdict = ballot.decide_why(&mut count).await;
+        let now = parties.local.now();
+        let in_time = self.hold.borrow().is_sure(now);
+        self.hold.send_modify(|hold| hold.extended(now, sent, term, verdict));
+        match verdict {
+            // Whatever the nodes say, its time was over.
+            _ if !in_time => Err(self.end()),
+            Verdict::Refused => {
+                self.facts().refused = true;
+                Err(LockError::NotHeld)
+            }
+            Verdict::Failed | Verdict::Divided => Err(LockError::Quorum(ballot.failed())),
+            Verdict::Reached => {
+                if config.set_nx_on_extend {
+                    while let Some((node, answer)) = ballot.next().await {
+                        let _ = answer.map(|answer| count(node, answer));
+                    }
+                    self.put_back(missing, ttl);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Where others have just confirmed that it is held, those that lost it take it again.
+    fn put_back(&self, missing: Vec<usize>, ttl: Duration) {
+        for node in missing {
+            self.facts().traces[node] = Trace::Unknown;
+            let config = &self.parties.config;
+            let acquire = Acquire {
+                token: self.parties.token.text(),
+                seq: next_seq(),
+                ttl,
+                ticket: None,
+                sole: false,
+                metadata: config.metadata.clone(),
+            };
+            let parties = self.parties.clone();
+            self.parties.detach(async move {
+                // If it is taken by now, or fails, a quorum of the others goes on holding it.
+                let config = &parties.config;
+                let _ = config.nodes.node(node).0.acquire(&config.key, acquire).await;
+            });
+        }
+    }
+
+    /// The fence, once all fences to come are greater.
+    pub(super) async fn fence(&self) -> Result<Fence, LockError> {
+        let _one = self.rounds.lock().await;
+        let (parties, config) = (&self.parties, &self.parties.config);
+        let fence = {
+            let facts = self.facts();
+            if facts.raised {
+                return Ok(facts.fence);
+            }
+            facts.fence
+        };
+        if !self.is_sure() {
+            return Err(self.end());
+        }
+        let mut ballot = config.ask(|node| node.0.raise(&config.key, parties.token.text(), fence));
+        match ballot.decide(|_, raised| if raised { Vote::Yes } else { Vote::No }).await {
+            Verdict::Reached => {
+                self.facts().raised = true;
+                Ok(fence)
+            }
+            Verdict::Refused => Err(LockError::NotHeld),
+            Verdict::Failed | Verdict::Divided => Err(LockError::Quorum(ballot.failed())),
+        }
+    }
+
+    /// Renews until the lock is lost: whenever a third of the time has passed for which it is sure.
+    pub(super) async fn renew(self: Arc<Self>) {
+        let (local, ttl) = (&self.parties.local, self.parties.config.ttl);
+        let mut hold = self.hold.subscribe();
+        loop {
+            let (now, until) = (local.now(), hold.borrow_and_update().until());
+            if now >= until {
+                return;
+            }
+            let due = tick(now, until.since(now) / 3);
+            tokio::select! {
+                () = sleep_until(local.at(due)) => {}
+                // Somebody extended it, perhaps for a shorter time.
+                _ = hold.changed() => continue,
+            }
+            // One whose outcome is unknown is repeated as long as there is time; the end of the lock ends the loop.
+            let _ = self.extend(ttl).await;
+        }
+    }
+
+    /// Ends when the lock is no longer surely held.
+    pub(super) async fn lost(&self) {
+        let mut hold = self.hold.subscribe();
+        loop {
+            let until = hold.borrow_and_update().until();
+            if self.parties.local.now() >= until {
+                return;
+            }
+            tokio::select! {
+                () = sleep_until(self.parties.local.at(until)) => {}
+                _ = hold.changed() => {}
+            }
+        }
+    }
+
+    pub(super) fn until(&self) -> Instant {
+        self.parties.local.at(self.hold.borrow().until())
+    }
+
+    pub(super) fn is_sure(&self) -> bool {
+        self.hold.borrow().is_sure(self.parties.local.now())
+    }
+
+    /// How it ended.
+    pub(super) fn end(&self) -> LockError {
+        if self.facts().refused { LockError::NotHeld } else { LockError::Expired }
+    }
+
+    /// Gives it back, in a task of its own.
+    pub(super) fn release(&self) -> oneshot::Receiver<Result<(), LockError>> {
+        let (traces, life) = {
+            let facts = self.facts();
+            (facts.traces.clone(), facts.life)
+        };
+        self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
+        self.parties.clone().release(traces, life)
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When to renew, `pause` from now or a little earlier: on a grid that the locks of a process have in common, so that their
+/// renewals travel together.
+fn tick(now: Moment, pause: Duration) -> Moment {
+    let due = now.after(pause.max(BREATH));
+    let grid = (pause.as_micros() as u64 / 4).next_power_of_two() / 2;
+    let tick = Moment::from_micros(due.as_micros() / grid.max(1) * grid.max(1));
+    if tick > now.after(pause / 2) { tick } else { due }
+}

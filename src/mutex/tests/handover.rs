@@ -1,0 +1,47 @@
+//! A lock that goes from one process to another.
+
+use super::{
+    super::Token,
+    faulty::{Faulty, elsewhere},
+    *,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_handed_over_with_its_token() {
+    let nodes = Faulty::three();
+    let (here, there) = (Mutex::new(nodes.clone(), "job"), Mutex::new(elsewhere(&nodes), "job"));
+    let guard = here.lock().await.unwrap();
+    let fence = guard.fence().await.unwrap();
+    let text = guard.into_token().to_string();
+    tokio::time::advance(TTL / 2).await;
+    assert!(is_taken(there.try_lock().await), "it was not released");
+    let guard = there.from_token(text.parse().unwrap()).await.unwrap();
+    assert_eq!(guard.fence().await.unwrap(), fence);
+    assert_eq!(guard.until() - Instant::now(), SURE);
+    tokio::time::advance(TTL / 2 + MS).await;
+    guard.extend().await.unwrap();
+    guard.unlock().await.unwrap();
+    assert!(!here.is_locked().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_of_nobody_is_refused() {
+    let mutex = Mutex::new(Faulty::three(), "job");
+    assert!(matches!(mutex.from_token(Token::random()).await, Err(LockError::NotHeld)));
+    let guard = mutex.lock().await.unwrap();
+    assert!(matches!(mutex.from_token(Token::random()).await, Err(LockError::NotHeld)));
+    let token = guard.into_token();
+    tokio::time::advance(TTL).await;
+    assert!(matches!(mutex.from_token(token).await, Err(LockError::NotHeld)));
+}
+
+#[test]
+fn a_token_is_text_and_does_not_show_in_logs() {
+    let token = Token::random();
+    assert_eq!((token.as_str().len(), token.to_string().parse().unwrap()), (32, token.clone()));
+    assert!(!format!("{token:?}").contains(&token.as_str()[4..]));
+    assert_eq!("".parse::<Token>().unwrap_err().to_string(), "a token is empty; use one that nobody else uses");
+    let long = "x".repeat(257).parse::<Token>().unwrap_err();
+    assert_eq!(long.to_string(), "a token has 257 bytes; 256 are the most");
+    assert!("x".repeat(256).parse::<Token>().is_ok());
+}

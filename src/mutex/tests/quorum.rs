@@ -1,0 +1,203 @@
+//! Several nodes, some of which fail.
+
+use super::{
+    super::NodeOutcome,
+    faulty::{Faulty, Mode, elsewhere},
+    *,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_minority_that_fails_is_not_missed() {
+    for broken in [Mode::Hung, Mode::Failing, Mode::Mute, Mode::Late(Duration::from_secs(20))] {
+        let nodes = Faulty::three();
+        nodes[1].set(broken);
+        let (mutex, other) = (Mutex::new(nodes.clone(), "job"), Mutex::new(elsewhere(&nodes), "job"));
+        let (guard, took) = timed(mutex.lock()).await;
+        let guard = guard.unwrap();
+        assert_eq!(took, Duration::ZERO, "{broken:?} is not waited for");
+        assert!(is_taken(other.try_lock().await));
+        assert!(mutex.is_locked().await.unwrap());
+        guard.extend().await.unwrap();
+        guard.fence().await.unwrap();
+        let (outcome, took) = timed(guard.unlock()).await;
+        outcome.unwrap();
+        assert_eq!(took, Duration::ZERO);
+        other.try_lock().await.unwrap().unlock().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_majority_the_error_says_what_each_node_did() {
+    let nodes = Faulty::three();
+    nodes[0].set(Mode::Hung);
+    nodes[2].set(Mode::Failing);
+    let mutex = Mutex::new(nodes.clone(), "job");
+    let (outcome, took) = timed(mutex.try_lock()).await;
+    let Err(LockError::Quorum(failed)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((failed.needed, took), (2, Duration::from_secs(1)), "a tenth of the TTL");
+    assert!(matches!(failed.nodes[..], [NodeOutcome::TimedOut, NodeOutcome::Done, NodeOutcome::Failed(_)]));
+    let text = LockError::Quorum(failed).to_string();
+    assert_eq!(
+        text,
+        "1 of 3 nodes did it, and 2 were needed: node 0 did not answer in time, node 1 did it, node 2 failed (the node is down)"
+    );
+}
+
+/// Fails if the outcome waits for nodes that cannot change it.
+#[tokio::test(start_paused = true)]
+async fn half_of_an_even_number_that_fails_decides_at_once() {
+    for (nodes, failing) in [(2, 1), (4, 2), (6, 3), (3, 2), (5, 3)] {
+        let faulty: Vec<_> = (0..nodes).map(|_| Faulty::new()).collect();
+        faulty[..failing].iter().for_each(|node| node.set(Mode::Failing));
+        faulty[failing..].iter().for_each(|node| node.set(Mode::Hung));
+        let (outcome, took) = timed(Mutex::new(faulty, "job").try_lock()).await;
+        assert!(matches!(outcome, Err(LockError::Quorum(_))), "{outcome:?}");
+        assert_eq!(took, Duration::ZERO, "{failing} of {nodes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn locking_goes_on_trying_unless_it_is_to_fail_fast() {
+    let nodes = Faulty::three();
+    nodes[1..].iter().for_each(|node| node.set(Mode::Failing));
+    let mutex = Mutex::new(nodes.clone(), "job");
+    let (outcome, took) = timed(mutex.clone().fail_fast(true).lock()).await;
+    assert!(matches!(outcome, Err(LockError::Quorum(_))) && took == Duration::ZERO);
+    // Eight attempts, with pauses from 50 ms to a second in between, of which up to a half is taken off.
+    let before = nodes[0].asked().acquire;
+    let (outcome, took) = timed(mutex.lock()).await;
+    assert!(matches!(outcome, Err(LockError::Quorum(_))));
+    assert_eq!(nodes[0].asked().acquire - before, 8);
+    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
+    // And succeeds as soon as a majority is back.
+    let waiter = tokio::spawn(async move { mutex.lock().await.map(|guard| (guard, Instant::now())) });
+    tokio::time::sleep(500 * MS).await;
+    nodes[1].set(Mode::Up);
+    let back = Instant::now();
+    let (_guard, held) = waiter.await.unwrap().unwrap();
+    assert!(held - back <= Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_was_granted_too_late_is_none() {
+    let node = Faulty::new();
+    node.set(Mode::Late(50 * MS));
+    let mutex = Mutex::new(node.clone(), "job").ttl(50 * MS).timeout_factor(1.0).fail_fast(true);
+    let outcome = mutex.lock().await;
+    assert!(matches!(outcome, Err(LockError::Quorum(_))), "{outcome:?}");
+    node.set(Mode::Up);
+    assert!(mutex.try_lock().await.is_ok());
+}
+
+/// A release is told by the nodes one after the other: one turn alone is not yet worth an attempt. Fails if it is.
+#[tokio::test(start_paused = true)]
+async fn a_turn_on_one_node_waits_for_the_others() {
+    let nodes = Faulty::three();
+    let (mutex, other) = (Mutex::new(nodes.clone(), "job"), Mutex::new(elsewhere(&nodes), "job"));
+    let guard = mutex.lock().await.unwrap();
+    let waiter = tokio::spawn(async move { other.lock().await.map(|guard| (guard, Instant::now())) });
+    settle().await;
+    let released = Instant::now();
+    guard.unlock().await.unwrap();
+    let (_guard, held) = waiter.await.unwrap().unwrap();
+    assert_eq!(held - released, Duration::ZERO);
+    let asked = nodes.each_ref().map(|node| node.asked().acquire);
+    assert_eq!(asked, [3; 3], "each of them twice, and the holder once");
+}
+
+/// Contenders that each got one node give it back, and one of them gets all.
+#[tokio::test(start_paused = true)]
+async fn a_split_vote_is_resolved() {
+    let nodes = Faulty::three();
+    let mutexes = [0, 1, 2].map(|_| Mutex::new(elsewhere(&nodes), "job"));
+    for _ in 0..50 {
+        let all = mutexes.clone().map(|mutex| {
+            let mutex = mutex.shuffle_nodes(true);
+            tokio::spawn(async move {
+                let guard = mutex.lock().await.unwrap();
+                tokio::time::sleep(MS).await;
+                guard.unlock().await.unwrap();
+            })
+        });
+        let (_, took) = timed(async {
+            for one in all {
+                one.await.unwrap();
+            }
+        })
+        .await;
+        assert!(took < Duration::from_secs(2), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fences_on_a_quorum_grow_once_they_are_asked_for() {
+    let nodes = Faulty::three();
+    // The clock of the first node is ahead of the others by a second: its grants alone have the greatest numbers.
+    let ahead = {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        Faulty::new()
+    };
+    let nodes = [nodes[0].clone(), ahead.clone(), Faulty::new()];
+    let mutex = Mutex::new(nodes.clone(), "job");
+    nodes[2].set(Mode::Failing);
+    let guard = mutex.lock().await.unwrap();
+    let first = guard.fence().await.unwrap();
+    guard.unlock().await.unwrap();
+    // The next holder does not reach the node that is ahead.
+    nodes[0].set(Mode::Failing);
+    nodes[2].set(Mode::Up);
+    let guard = mutex.lock().await.unwrap();
+    let second = guard.fence().await.unwrap();
+    assert!(second > first, "{first:?} then {second:?}");
+    guard.unlock().await.unwrap();
+}
+
+/// Fails if what is put back counts for the extension that puts it back, or on a single node.
+#[tokio::test(start_paused = true)]
+async fn a_lock_is_put_back_only_where_the_others_hold_it() {
+    let nodes = Faulty::three();
+    let mutex = Mutex::new(nodes.clone(), "job").set_nx_on_extend(true);
+    let guard = mutex.lock().await.unwrap();
+    settle().await;
+    let forget = async |node: &Faulty| {
+        let single = Mutex::new(node.clone(), "job");
+        single.from_token(guard.token().clone()).await.unwrap().unlock().await.unwrap();
+    };
+    let knows = async |node: &Faulty| Mutex::new(node.clone(), "job").is_locked().await.unwrap();
+
+    forget(&nodes[0]).await;
+    guard.extend().await.unwrap();
+    settle().await;
+    assert!(knows(&nodes[0]).await, "a majority held it: it is put back");
+
+    forget(&nodes[0]).await;
+    forget(&nodes[1]).await;
+    assert!(matches!(guard.extend().await, Err(LockError::NotHeld)));
+    settle().await;
+    assert!(!knows(&nodes[0]).await && !knows(&nodes[1]).await, "a lost lock stays lost");
+    drop(guard);
+    settle().await;
+
+    let single = Mutex::new(nodes[0].clone(), "alone").set_nx_on_extend(true);
+    let guard = single.lock().await.unwrap();
+    single.from_token(guard.token().clone()).await.unwrap().unlock().await.unwrap();
+    assert!(matches!(guard.extend().await, Err(LockError::NotHeld)));
+    assert!(!single.is_locked().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_it_is_told_as_long_as_a_majority_answers() {
+    let nodes = Faulty::three();
+    let mutex = Mutex::new(nodes.clone(), "job");
+    let guard = mutex.lock().await.unwrap();
+    settle().await;
+    assert_eq!(mutex.info().await.unwrap().unwrap().nodes, [0, 1], "two are enough to know");
+    nodes[0].set(Mode::Failing);
+    assert_eq!(mutex.info().await.unwrap().unwrap().nodes, [1, 2]);
+    nodes[1].set(Mode::Failing);
+    assert!(matches!(mutex.info().await, Err(LockError::Quorum(_))));
+    nodes[0].set(Mode::Up);
+    guard.unlock().await.unwrap();
+    // The failing one might know a holder, but not a majority of them.
+    assert!(!mutex.is_locked().await.unwrap());
+}

@@ -1,0 +1,157 @@
+//! Who waits is woken, in order, and asks no more often than it must.
+
+use std::{mem::forget, sync::Arc};
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{faulty::Faulty, *};
+use crate::backend::{
+    Memory,
+    lock::{Acquire, Acquired, Locks},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_release_hands_over_at_once_and_without_polling() {
+    let node = Faulty::new();
+    let (here, there) = (Mutex::new(node.clone(), "job"), Mutex::new(node.replica(), "job"));
+    let guard = here.lock().await.unwrap();
+    let waiter = tokio::spawn(async move { there.lock().await.map(|guard| (guard, Instant::now())) });
+    // Renewed: the lease that the waiter was told of goes on and on.
+    tokio::time::sleep(TTL / 2).await;
+    let released = Instant::now();
+    guard.unlock().await.unwrap();
+    let (guard, held) = waiter.await.unwrap().unwrap();
+    assert_eq!(held - released, Duration::ZERO);
+    // The holder once; the waiter once to find it taken, and once when it was woken.
+    assert_eq!(node.asked().acquire, 3);
+    guard.unlock().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_holder_delays_for_the_rest_of_its_lease() {
+    let node = Faulty::new();
+    let (here, there) = (Mutex::new(node.clone(), "job"), Mutex::new(node.replica(), "job"));
+    forget(here.lock().await.unwrap());
+    tokio::time::sleep(TTL / 4).await;
+    let (guard, took) = timed(there.lock()).await;
+    assert!(guard.is_ok() && took >= TTL * 3 / 4 && took <= TTL * 3 / 4 + 52 * MS, "{took:?}");
+    assert_eq!(node.asked().acquire, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_messages_cost_time_and_nothing_else() {
+    let node = Faulty::new();
+    let (here, there) = (Mutex::new(node.clone(), "job"), Mutex::new(node.replica(), "job"));
+    let guard = here.lock().await.unwrap();
+    node.deafen();
+    let waiter = tokio::spawn(async move { there.lock().await.map(|guard| (guard, Instant::now())) });
+    settle().await;
+    let released = Instant::now();
+    guard.unlock().await.unwrap();
+    let (_guard, held) = waiter.await.unwrap().unwrap();
+    assert!(held - released >= TTL && held - released <= TTL + 52 * MS, "{:?}", held - released);
+}
+
+/// Whoever releases and asks again comes after those who wait. Fails if a release does not give the turn away.
+#[tokio::test(start_paused = true)]
+async fn processes_take_turns() {
+    let memory = Memory::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut contenders = JoinSet::new();
+    for number in 0..4 {
+        let (mutex, tell) = (Mutex::new(memory.replica(), "job"), tell.clone());
+        contenders.spawn(async move {
+            for _ in 0..25 {
+                let guard = mutex.lock().await.unwrap();
+                tell.send(number).unwrap();
+                tokio::time::sleep(MS).await;
+                guard.unlock().await.unwrap();
+            }
+        });
+    }
+    drop(tell);
+    let (_, took) = timed(contenders.join_all()).await;
+    let mut order = Vec::new();
+    while let Some(number) = told.recv().await {
+        order.push(number);
+    }
+    assert_eq!(order.len(), 100);
+    for (round, turns) in order.chunks(4).enumerate() {
+        let mut sorted = turns.to_vec();
+        sorted.sort_unstable();
+        assert_eq!(sorted, [0, 1, 2, 3], "round {round}: {turns:?}");
+    }
+    assert!(took <= 102 * MS, "no time passes between two holders: {took:?}");
+}
+
+/// Fails if a caller does not stand in line before it asks.
+#[tokio::test(start_paused = true)]
+async fn callers_of_one_process_ask_one_at_a_time() {
+    let node = Faulty::new();
+    let mutex = Mutex::new(node.clone(), "job");
+    let guard = mutex.lock().await.unwrap();
+    let mut waiters = JoinSet::new();
+    for _ in 0..100 {
+        let mutex = mutex.clone();
+        waiters.spawn(async move { mutex.lock().await.unwrap().unlock().await });
+    }
+    settle().await;
+    assert_eq!(node.asked().acquire, 2, "the holder and the first in line");
+    let Err(LockError::Taken(taken)) = mutex.try_lock().await else { panic!("somebody is in line") };
+    assert_eq!((taken.left, node.asked().acquire), (None, 2), "nobody was asked for it");
+    guard.unlock().await.unwrap();
+    waiters.join_all().await;
+    assert!(node.asked().acquire <= 2 + 2 * 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_leaves_passes_its_turn_on() {
+    let node = Faulty::new();
+    let [first, second, third] = [0, 1, 2].map(|_| Mutex::new(node.replica(), "job"));
+    let guard = first.lock().await.unwrap();
+    let leaver = tokio::spawn(async move { second.lock().await });
+    settle().await;
+    let stayer = tokio::spawn(async move { third.lock().await.map(|guard| (guard, Instant::now())) });
+    settle().await;
+    // At the same moment: the turn may have been given to the one that leaves.
+    let released = Instant::now();
+    let unlock = guard.unlock();
+    leaver.abort();
+    unlock.await.unwrap();
+    let (_guard, held) = stayer.await.unwrap().unwrap();
+    assert_eq!(held - released, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_waiter_costs_a_moment() {
+    let node = Faulty::new();
+    let holder = Mutex::new(node.replica(), "job");
+    let guard = holder.lock().await.unwrap();
+    // A process that asked, and is no more.
+    let ask = Acquire { token: "dead".into(), seq: 1, ttl: TTL, ticket: Some(1), sole: true, metadata: None };
+    let answer = node.memory.replica().acquire(&holder.config.key, ask).await.unwrap();
+    assert!(matches!(answer, Acquired::Taken { .. }));
+    let third = Mutex::new(node.replica(), "job");
+    let waiter = tokio::spawn(async move { third.lock().await.map(|guard| (guard, Instant::now())) });
+    settle().await;
+    let released = Instant::now();
+    guard.unlock().await.unwrap();
+    let (_guard, held) = waiter.await.unwrap().unwrap();
+    assert!(held - released <= 101 * MS, "{:?}", held - released);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_to_waiting_are_kept_and_told() {
+    let mutex = Arc::new(Mutex::new(Memory::new(), "job").metadata("somebody"));
+    let _guard = mutex.lock().await.unwrap();
+    let (outcome, took) = timed(mutex.lock_timeout(300 * MS)).await;
+    let Err(LockError::TimedOut { waited, last: Some(last) }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((waited, took), (300 * MS, 300 * MS));
+    assert!(matches!(*last, LockError::Taken(taken) if taken.holder.as_deref() == Some("somebody")));
+
+    let limited = Mutex::clone(&mutex).wait_timeout(200 * MS);
+    let (outcome, took) = timed(limited.lock()).await;
+    assert!(matches!(outcome, Err(LockError::TimedOut { .. })) && took == 200 * MS);
+    let outcome = Mutex::clone(&mutex).tries(1).lock().await;
+    assert!(is_taken(outcome));
+}
