@@ -55,7 +55,7 @@ impl Parties {
     pub(super) fn release(self, traces: Vec<Trace>, life: Duration) -> oneshot::Receiver<Result<(), LockError>> {
         let (tell, told) = oneshot::channel();
         let parties = self.clone();
-        let work = async move {
+        let mut work = Box::pin(async move {
             let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket: None };
             let mut left = traces;
             let mut ballot = parties.config.ask(|node| node.0.release(&parties.config.key, release.clone()));
@@ -68,8 +68,11 @@ impl Parties {
                 }
             }
             parties.clean(&left, life, release);
-        };
-        self.detach(work);
+        });
+        // The requests go out here and now: those who wait need not wait for a task to be scheduled as well.
+        if self.poll_once(work.as_mut()).is_pending() {
+            self.detach(work);
+        }
         told
     }
 

@@ -1,6 +1,11 @@
 //! One token and the nodes it deals with.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
@@ -22,6 +27,12 @@ impl Parties {
     pub(super) fn new(config: Arc<Config>, token: Token) -> Self {
         let local = config.nodes.node(0).0.locals().get();
         Self { config, local, token, runtime: Handle::current() }
+    }
+
+    /// Polls `work` once, wherever the caller is.
+    pub(super) fn poll_once(&self, work: Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+        let _runtime = self.runtime.enter();
+        work.poll(&mut Context::from_waker(Waker::noop()))
     }
 
     /// Runs `work` as a task of its own: it goes on when its caller is gone.
