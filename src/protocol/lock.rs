@@ -309,3 +309,6 @@ impl<T: Clone + Eq> Lock<T> {
         self.floor = Some(Floor { fence: floor.fence.max(fence), expires: floor.expires.max(expires) });
     }
 }
+
+#[cfg(test)]
+mod tests;

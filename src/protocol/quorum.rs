@@ -199,3 +199,6 @@ impl Wait {
         (left.len() > spare).then(|| left[left.len() - spare - 1])
     }
 }
+
+#[cfg(test)]
+mod tests;
