@@ -81,7 +81,7 @@ struct Held<T> {
     /// The last request of the holder that changed something: older ones, which arrive late, change nothing.
     seq: u64,
     fence: Fence,
-    /// There was no floor before.
+    /// There was no floor before, and no other attempt of the holder.
     floored: bool,
 }
 
@@ -138,7 +138,7 @@ pub struct Release<T> {
     pub token: T,
     /// As for [`Acquire::seq`].
     pub seq: u64,
-    /// It was never held by one who knew: its traces go as well.
+    /// What the attempt with this very `seq` was granted was never held by one who knew: its traces go as well.
     pub undo: bool,
     /// The place to give up as well.
     pub ticket: Option<u64>,
@@ -192,7 +192,8 @@ impl<T: Clone + Eq> Lock<T> {
         });
         queue.retain(|place| ask.place.is_none_or(|own| own.ticket != place.ticket));
         let (fence, floored) = match phase {
-            Phase::Held(held) => (held.fence, held.floored),
+            // What an earlier attempt was granted may have been held: whoever undoes this one leaves the floor.
+            Phase::Held(held) => (held.fence, held.floored && held.seq == ask.seq),
             Phase::Turn { .. } => {
                 let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
                 (floor.next().max(Fence(now.as_micros())), self.floor.is_none())
@@ -235,7 +236,8 @@ impl<T: Clone + Eq> Lock<T> {
         state.queue.retain(|place| release.ticket != Some(place.ticket));
         match &state.phase {
             Phase::Held(held) if held.token == release.token && held.seq <= release.seq => {
-                if release.undo && held.floored && self.floor.is_some_and(|floor| floor.fence == held.fence) {
+                let is_own = held.floored && held.seq == release.seq;
+                if release.undo && is_own && self.floor.is_some_and(|floor| floor.fence == held.fence) {
                     self.floor = None;
                 }
                 (true, self.pass_on(now))
