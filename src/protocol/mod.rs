@@ -13,3 +13,7 @@ mod words;
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "the model is as large as a library, and its parts see each other")]
 mod model;
+
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "the model is as large as a library, and its parts see each other")]
+mod lock_model;

@@ -1,0 +1,234 @@
+//! A contender: it does what the driver of the real one does.
+
+use core::mem;
+
+use super::{
+    super::{
+        lease::Fence,
+        quorum::{Hold, Round, Term, Verdict, Vote},
+    },
+    check::{Broken, Event, Trail},
+    mutants::Mutation,
+    world::{Asking, Holding, LONG, Op, Phase, Reply, Request, SHORT, Setup, World, place},
+};
+
+/// What all that a contender does is done with.
+pub(super) struct Driver<'a> {
+    pub world: &'a mut World,
+    pub setup: &'a Setup,
+    pub trail: &'a mut Trail,
+    pub who: usize,
+}
+
+impl Driver<'_> {
+    fn is(&self, mutation: Mutation) -> bool {
+        self.setup.mutation == Some(mutation)
+    }
+
+    fn phase(&mut self) -> &mut Phase {
+        &mut self.world.contenders[self.who].phase
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        let contender = &mut self.world.contenders[self.who];
+        contender.seq += 1;
+        contender.seq
+    }
+
+    fn send(&mut self, node: usize, seq: u64, op: Op) {
+        self.world.requests.push(Request { from: self.who, node, seq, op, late: false });
+    }
+
+    /// Asks all nodes.
+    fn ask(&mut self, op: Op, term: Term) -> Asking {
+        let seq = self.next_seq();
+        let nodes = self.setup.nodes.len();
+        (0..nodes).for_each(|node| self.send(node, seq, op));
+        let round = Round::new(if self.is(Mutation::HalfIsEnough) { nodes - 1 } else { nodes });
+        let drift = if self.is(Mutation::IgnoresDrift) { core::time::Duration::ZERO } else { term.drift };
+        let term = Term { drift, ..term };
+        Asking { op, seq, sent: self.world.now(), term, round, open: (1 << nodes) - 1, refused: 0, fence: Fence::NONE }
+    }
+
+    pub fn start(&mut self) {
+        self.world.contenders[self.who].attempts -= 1;
+        let place = self.setup.waits.then(|| place(self.who));
+        let asking = self.ask(Op::Acquire { place }, LONG);
+        *self.phase() = Phase::Acquiring(asking);
+    }
+
+    pub fn extend(&mut self, shorten: bool) {
+        let contender = &mut self.world.contenders[self.who];
+        let left = if shorten { &mut contender.shortenings } else { &mut contender.extensions };
+        *left -= 1;
+        let term = if shorten { SHORT } else { LONG };
+        let asking = self.ask(Op::Extend(term.ttl), term);
+        let early = !self.is(Mutation::ShortensWhenConfirmed);
+        let Phase::Holding(holding) = self.phase() else { return };
+        if early {
+            holding.hold.extending(asking.sent, asking.term);
+        }
+        holding.asking = Some(asking);
+    }
+
+    pub fn release(&mut self) {
+        *self.phase() = Phase::Idle;
+        let seq = self.next_seq();
+        (0..self.setup.nodes.len()).for_each(|node| self.send(node, seq, Op::Release { undo: false, ticket: None }));
+    }
+
+    /// An answer came.
+    pub fn hear(&mut self, reply: Reply) -> Result<(), Broken> {
+        if self.vote(reply.node, reply.seq, reply.vote, reply.fence)? {
+            return Ok(());
+        }
+        let is_held = match *self.phase() {
+            Phase::Crashed => return Ok(()),
+            Phase::Holding(holding) => holding.seq == reply.seq,
+            Phase::Idle | Phase::Acquiring(_) => false,
+        };
+        if matches!(reply.op, Op::Acquire { .. }) && reply.vote == Vote::Yes && !is_held {
+            self.trail.saw(Event::LateGrant);
+            self.undo(reply.node, reply.seq, None);
+        }
+        Ok(())
+    }
+
+    /// No answer came in time.
+    pub fn give_up(&mut self, node: usize, seq: u64) -> Result<(), Broken> {
+        self.vote(node, seq, Vote::Unknown, Fence::NONE).map(|_| ())
+    }
+
+    /// With the `seq` of the attempt: whatever was asked since is not undone.
+    fn undo(&mut self, node: usize, seq: u64, ticket: Option<u64>) {
+        let seq = if self.is(Mutation::UndoesWithFreshSeq) { self.next_seq() } else { seq };
+        self.send(node, seq, Op::Release { undo: true, ticket });
+    }
+
+    /// Whether the round is in the air still.
+    fn vote(&mut self, node: usize, seq: u64, vote: Vote, fence: Fence) -> Result<bool, Broken> {
+        let asking = match self.phase() {
+            Phase::Acquiring(asking) => asking,
+            Phase::Holding(Holding { asking: Some(asking), .. }) => asking,
+            Phase::Idle | Phase::Holding(_) | Phase::Crashed => return Ok(false),
+        };
+        if asking.seq != seq || asking.open & 1 << node == 0 {
+            return Ok(false);
+        }
+        asking.open &= !(1 << node);
+        asking.round.count(vote);
+        match vote {
+            Vote::Yes => asking.fence = asking.fence.max(fence),
+            Vote::No => asking.refused |= 1 << node,
+            Vote::Unknown => {}
+        }
+        let mut asking = *asking;
+        // Whoever holds goes on until it is clear whether it was refused.
+        let may_clear = asking.open != 0 && matches!(asking.op, Op::Extend(_));
+        let verdict = asking.round.verdict().filter(|verdict| !may_clear || *verdict != Verdict::Divided);
+        let Some(verdict) = verdict else { return Ok(true) };
+        if self.is(Mutation::CountsFromDecision) {
+            asking.sent = self.world.now();
+        }
+        match *self.phase() {
+            Phase::Holding(holding) => {
+                let holding = self.decided(Holding { asking: None, ..holding }, asking, verdict)?;
+                *self.phase() = Phase::Holding(holding);
+            }
+            _ => self.acquired(asking, verdict)?,
+        }
+        Ok(true)
+    }
+
+    fn acquired(&mut self, asking: Asking, verdict: Verdict) -> Result<(), Broken> {
+        let now = self.world.now();
+        let hold = Hold::begun(now, asking.sent, asking.term).filter(|_| verdict == Verdict::Reached);
+        let Some(hold) = hold else {
+            let event = if verdict == Verdict::Reached { Event::TooLate } else { Event::Split };
+            let nodes = 0..self.setup.nodes.len();
+            let granted = (1 << nodes.len()) - 1 & !asking.open & !asking.refused;
+            if event == Event::TooLate || granted != 0 && asking.refused != 0 {
+                self.trail.saw(event);
+            }
+            *self.phase() = Phase::Idle;
+            let leaves = self.setup.waits && self.world.contenders[self.who].attempts == 0;
+            let ticket = leaves.then_some(place(self.who).ticket);
+            for node in nodes.filter(|node| leaves || asking.refused & 1 << node == 0) {
+                if !self.is(Mutation::UndoesNothing) {
+                    self.undo(node, asking.seq, ticket);
+                }
+            }
+            return Ok(());
+        };
+        let Asking { seq, fence, .. } = asking;
+        let ghost = &mut self.world.ghost;
+        let last = ghost.last.replace((self.who, fence));
+        let had_another = last.is_some_and(|(who, _)| who != self.who);
+        // Equal tokens are one holder: it may have the fence again that it has not given back everywhere.
+        let is_last = last.is_some_and(|(who, _)| who == self.who);
+        if had_another {
+            self.trail.saw(Event::ChangedHands);
+        }
+        let sole = self.setup.nodes.len() == 1;
+        if sole || self.setup.writes_back {
+            Broken::unless(
+                fence > ghost.fence || is_last && fence == ghost.fence,
+                "L2",
+                "a holder's fence is not above that of an earlier one",
+            )?;
+        }
+        if sole {
+            ghost.fence = fence;
+        }
+        let asking = (self.setup.writes_back && !sole).then(|| self.ask(Op::Raise(fence), LONG));
+        *self.phase() = Phase::Holding(Holding { hold, seq, over: false, asking });
+        Ok(())
+    }
+
+    /// A round of a holder was decided.
+    fn decided(&mut self, mut holding: Holding, asking: Asking, verdict: Verdict) -> Result<Holding, Broken> {
+        let now = self.world.now();
+        let is_sure = holding.hold.is_sure(now);
+        match asking.op {
+            // Only if it held all the time: else another one may have held in between, below this fence.
+            Op::Raise(fence) if verdict == Verdict::Reached && is_sure => {
+                self.trail.saw(Event::WrittenBack);
+                let ghost = &mut self.world.ghost;
+                let is_least = ghost.last.is_none_or(|(who, latest)| who == self.who || latest > fence);
+                Broken::unless(is_least, "L2", "one who came later has a smaller fence")?;
+                ghost.fence = fence.max(ghost.fence);
+            }
+            Op::Extend(ttl) => {
+                let verdict = match verdict {
+                    Verdict::Failed | Verdict::Divided if self.is(Mutation::FailureCounts) => Verdict::Reached,
+                    verdict => verdict,
+                };
+                self.trail.saw(match verdict {
+                    Verdict::Reached if !is_sure => Event::LateGoodNews,
+                    Verdict::Reached if ttl == SHORT.ttl => Event::Shortened,
+                    Verdict::Reached => Event::Extended,
+                    Verdict::Refused => Event::ExtensionRefused,
+                    Verdict::Failed | Verdict::Divided => Event::ExtensionFailed,
+                });
+                if verdict == Verdict::Reached && self.is(Mutation::Revives) {
+                    holding.hold = Hold::begun(now, asking.sent, asking.term).unwrap_or(holding.hold);
+                }
+                holding.hold.extended(now, asking.sent, asking.term, verdict);
+            }
+            Op::Raise(_) | Op::Acquire { .. } | Op::Release { .. } => {}
+        }
+        Ok(holding)
+    }
+
+    /// Whoever is not sure any more is told so, and stays told.
+    pub fn look(&mut self) -> Result<(), Broken> {
+        let now = self.world.now();
+        let Phase::Holding(holding) = self.phase() else { return Ok(()) };
+        let is_sure = holding.hold.is_sure(now);
+        let was_over = mem::replace(&mut holding.over, !is_sure);
+        if !was_over && !is_sure {
+            self.trail.saw(Event::RanOut);
+        }
+        Broken::unless(!was_over || !is_sure, "L4", "a hold that had ended holds again")
+    }
+}

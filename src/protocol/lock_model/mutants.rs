@@ -1,0 +1,80 @@
+//! The check can fail: every mistake is found, and breaks the promise it ought to break.
+
+use super::{
+    explore::explore,
+    runs::{ALONE, ALONE_LATE, FENCED, PAIR, STEPPING, TRIO, TRIO_FAST},
+    world::Setup,
+};
+
+/// A mistake in a node or in a contender, made where the model calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Mutation {
+    /// A node lets anybody release.
+    ReleaseByAnyone,
+    /// A late release counts.
+    ReleaseIgnoresSeq,
+    /// A late extension counts.
+    ExtendIgnoresSeq,
+    /// A late acquisition takes over what newer requests made of the hold.
+    AcquireIgnoresSeq,
+    /// An extension makes anew what is gone.
+    ExtendRevives,
+    /// A node grants the lock while another's lease runs.
+    GrantsWhileLeased,
+    /// A node does not remember fences.
+    NoFloor,
+    /// A fence is written back where another one holds.
+    RaiseByAnyone,
+    /// Half of the nodes is a quorum.
+    HalfIsEnough,
+    /// Nothing is taken off for drifting clocks.
+    IgnoresDrift,
+    /// A lease is counted from when its round was decided.
+    CountsFromDecision,
+    /// An extension that failed is taken for one that was reached.
+    FailureCounts,
+    /// An extension revives a hold that had ended.
+    Revives,
+    /// A shortened lease counts once it is confirmed.
+    ShortensWhenConfirmed,
+    /// An undo carries a `seq` of its own.
+    UndoesWithFreshSeq,
+    /// An attempt that failed leaves what it was granted.
+    UndoesNothing,
+}
+
+macro_rules! mutants {
+    ($($name:ident: $mutation:ident in $setup:expr => $promise:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let report = explore(&Setup { mutation: Some(Mutation::$mutation), ..$setup });
+                let (broken, way) = report.broken.expect("the mistake is found");
+                println!("{broken:?} after {} of {} worlds: {way:?}", way.len(), report.worlds);
+                assert_eq!(broken.promise, $promise, "{broken:?} after {way:?}");
+            }
+        )*
+    };
+}
+
+mutants! {
+    release_by_anyone: ReleaseByAnyone in ALONE => "L3";
+    release_without_seq: ReleaseIgnoresSeq in ALONE_LATE => "L3";
+    extension_without_seq: ExtendIgnoresSeq in ALONE_LATE => "L3";
+    acquisition_without_seq: AcquireIgnoresSeq in ALONE_LATE => "L3";
+    extension_that_revives: ExtendRevives in ALONE => "L5";
+    grant_while_a_lease_runs: GrantsWhileLeased in ALONE => "L1";
+    grants_while_leases_run: GrantsWhileLeased in TRIO => "L1";
+    fence_without_floor: NoFloor in STEPPING => "L2";
+    fences_without_floors: NoFloor in FENCED => "L2";
+    raise_without_token: RaiseByAnyone in FENCED => "L2";
+    half_is_enough: HalfIsEnough in PAIR => "L1";
+    validity_without_drift: IgnoresDrift in ALONE => "L1";
+    validity_without_drift_on_three: IgnoresDrift in TRIO_FAST => "L1";
+    validity_from_the_decision: CountsFromDecision in ALONE => "L1";
+    failed_extension_that_counts: FailureCounts in ALONE => "L1";
+    late_news_that_revive: Revives in ALONE => "L4";
+    shortening_once_confirmed: ShortensWhenConfirmed in ALONE => "L1";
+    undo_with_fresh_seq: UndoesWithFreshSeq in PAIR => "L1";
+    failed_attempt_that_stays: UndoesNothing in PAIR => "L6";
+}

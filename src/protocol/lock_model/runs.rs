@@ -1,0 +1,122 @@
+//! The configurations, each explored completely.
+
+use super::{
+    check::Event,
+    explore::{Report, explore},
+    world::{Fault, Setup},
+};
+
+const ANYTHING: &[Fault] = &[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply, Fault::Crash];
+
+const LATE: &[Fault] = &[Fault::Late, Fault::LateReply];
+
+const FAST: (&[Fault], u8) = (&[Fault::Fast], 1);
+
+/// One node.
+pub(super) const ALONE: Setup = Setup {
+    nodes: &[0],
+    horizon: 5,
+    attempts: [2, 1],
+    extensions: [1, 0],
+    shortenings: [1, 0],
+    waits: false,
+    writes_back: false,
+    faults: &[(ANYTHING, 1), FAST],
+    mutation: None,
+};
+
+/// More goes wrong.
+const ALONE_FAULTY: Setup = Setup { faults: &[(ANYTHING, 2)], horizon: 4, ..ALONE };
+
+/// Requests come late, and late ones after those that were sent later.
+pub(super) const ALONE_LATE: Setup =
+    Setup { attempts: [3, 1], extensions: [0, 0], faults: &[(LATE, 3)], horizon: 3, ..ALONE };
+
+/// The clock of the node steps back.
+pub(super) const STEPPING: Setup = Setup {
+    faults: &[(&[Fault::StepBack], 1), (&[Fault::Lose, Fault::LoseReply, Fault::Late], 1)],
+    extensions: [1, 0],
+    shortenings: [0, 0],
+    attempts: [2, 2],
+    ..ALONE
+};
+
+/// Whoever is refused waits for its turn.
+pub(super) const WAITING: Setup =
+    Setup { waits: true, attempts: [2, 3], faults: &[(&[Fault::LoseReply, Fault::Late, Fault::Crash], 1)], ..ALONE };
+
+/// Two nodes, both of which it takes.
+pub(super) const PAIR: Setup = Setup {
+    nodes: &[0, 3],
+    extensions: [1, 0],
+    shortenings: [0, 0],
+    faults: &[(&[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply], 1), FAST],
+    ..ALONE
+};
+
+/// Three nodes; nothing goes wrong.
+pub(super) const TRIO: Setup = Setup {
+    nodes: &[0, 5, 9],
+    attempts: [1, 1],
+    extensions: [1, 1],
+    shortenings: [0, 0],
+    horizon: 4,
+    faults: &[],
+    ..ALONE
+};
+
+/// Three nodes, and anything goes wrong.
+pub(super) const TRIO_FAULTY: Setup = Setup { extensions: [1, 0], faults: &[(ANYTHING, 1)], ..TRIO };
+
+/// Three nodes, and whoever is refused waits for its turn.
+const TRIO_WAITING: Setup = Setup { waits: true, attempts: [1, 2], extensions: [0, 0], horizon: 3, ..TRIO };
+
+/// Three nodes, one of which goes too fast.
+pub(super) const TRIO_FAST: Setup = Setup { extensions: [0, 0], faults: &[(&[Fault::Late], 1), FAST], ..TRIO };
+
+/// Three nodes, and holders write their fences back.
+pub(super) const FENCED: Setup =
+    Setup { extensions: [0, 0], writes_back: true, horizon: 3, faults: &[(&[Fault::Late], 2)], ..TRIO };
+
+fn run(name: &str, setup: &Setup) -> Report {
+    let report = explore(setup);
+    println!("{name}: {} worlds, {:?}", report.worlds, report.trail.0);
+    if let Some((broken, way)) = &report.broken {
+        let way: String = way.iter().map(|step| format!("  {step:?}\n")).collect();
+        panic!("{name}: {broken:?} after\n{way}");
+    }
+    assert!(report.worlds > 10_000, "{name} is empty");
+    report
+}
+
+macro_rules! configurations {
+    ($($name:ident: $setup:expr => [$($event:ident)*];)*) => {
+        $(
+            #[test]
+            fn $name() {
+                let report = run(stringify!($name), &$setup);
+                for event in [$(Event::$event),*] {
+                    assert!(report.trail.0.contains(&event), "{event:?} was never reached");
+                }
+            }
+        )*
+    };
+}
+
+// Each with what it must have reached, so that no promise is kept for want of an occasion to break it.
+configurations! {
+    alone: ALONE => [
+        ChangedHands TooLate RecognisedOwn ComesTooLate LateGrant Extended ExtensionRefused ExtensionFailed Shortened
+        RanOut LateGoodNews
+    ];
+    alone_faulty: ALONE_FAULTY => [ChangedHands RecognisedOwn LateGrant LateGoodNews];
+    alone_late: ALONE_LATE => [ChangedHands TooLate RecognisedOwn ComesTooLate LateGrant Shortened];
+    stepping: STEPPING => [ChangedHands RecognisedOwn LateGrant Extended RanOut];
+    waiting: WAITING => [ChangedHands Spoken TookItsTurn Extended RanOut];
+    pair: PAIR => [ChangedHands Split TooLate RecognisedOwn LateGrant Extended ExtensionRefused ExtensionFailed];
+    trio: TRIO => [ChangedHands Split LateGrant Extended RanOut];
+    trio_waiting: TRIO_WAITING => [ChangedHands Split Spoken TookItsTurn];
+    trio_faulty: TRIO_FAULTY => [ChangedHands Split TooLate LateGrant Extended ExtensionRefused ExtensionFailed LateGoodNews];
+    trio_fast: TRIO_FAST => [ChangedHands Split TooLate LateGrant RanOut];
+    fenced: FENCED => [ChangedHands Split TooLate LateGrant WrittenBack RanOut];
+}

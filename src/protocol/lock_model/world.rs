@@ -1,0 +1,239 @@
+//! Everything there is: a few nodes with clocks of their own, two contenders, and what is in the air between them.
+
+use core::{
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+use std::hash::DefaultHasher;
+
+use super::{
+    super::{
+        lease::{Fence, Inbox},
+        lock::{Lock, Place},
+        quorum::{Hold, Round, Term, Vote},
+        time::{Instant, Local, Store},
+    },
+    mutants::Mutation,
+};
+
+/// The beat of all clocks: as long as a turn.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+
+/// A lease, of which one tick is taken off for a clock that goes too fast.
+pub(super) const LONG: Term = Term { ttl: Duration::from_millis(300), drift: TICK };
+
+/// A lease that an extension shortens.
+pub(super) const SHORT: Term = Term { ttl: Duration::from_millis(200), drift: TICK };
+
+pub(super) const LINGER: Duration = Duration::from_secs(60);
+
+/// What may go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Fault {
+    /// A request is later than its sender waits for it, hence later than others that were sent after it.
+    Late,
+    /// A request is lost.
+    Lose,
+    /// A request is done, and nobody is told.
+    LoseReply,
+    /// An answer is later than its sender waits for it.
+    LateReply,
+    /// A contender stops for ever. What it sent stays in the air.
+    Crash,
+    /// The clock of a node goes a tick too fast.
+    Fast,
+    /// The clock of a node steps back by four ticks.
+    StepBack,
+}
+
+/// One configuration, explored completely.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    /// By how many ticks the clock of each node is ahead.
+    pub nodes: &'static [u64],
+    /// Ticks until nobody comes any more.
+    pub horizon: u64,
+    /// How often each contender tries.
+    pub attempts: [u8; 2],
+    /// How often each extends what it holds, and how often it shortens it.
+    pub extensions: [u8; 2],
+    pub shortenings: [u8; 2],
+    /// Who is refused waits for its turn.
+    pub waits: bool,
+    /// Who has the lock writes its fence back.
+    pub writes_back: bool,
+    /// So many faults of any of these kinds. Each kind stands in one group at most.
+    pub faults: &'static [(&'static [Fault], u8)],
+    pub mutation: Option<Mutation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Node {
+    pub lock: Lock<usize>,
+    pub now: Instant<Store>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    Acquire { place: Option<Place> },
+    Extend(Duration),
+    Raise(Fence),
+    Release { undo: bool, ticket: Option<u64> },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    pub from: usize,
+    pub node: usize,
+    pub seq: u64,
+    pub op: Op,
+    /// Nobody waits for it any more.
+    pub late: bool,
+}
+
+/// What a node answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Reply {
+    pub to: usize,
+    pub node: usize,
+    pub seq: u64,
+    pub op: Op,
+    pub vote: Vote,
+    pub fence: Fence,
+}
+
+/// A round in the air.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asking {
+    pub op: Op,
+    pub seq: u64,
+    pub sent: Instant<Local>,
+    pub term: Term,
+    pub round: Round,
+    /// Who has not voted, and who said no, bit by bit.
+    pub open: u8,
+    pub refused: u8,
+    pub fence: Fence,
+}
+
+/// A lock that was granted, as its holder knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Holding {
+    pub hold: Hold,
+    /// The attempt that it came from.
+    pub seq: u64,
+    /// It has been told that it is over.
+    pub over: bool,
+    /// One round at a time.
+    pub asking: Option<Asking>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase {
+    Idle,
+    Acquiring(Asking),
+    Holding(Holding),
+    Crashed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Contender {
+    pub phase: Phase,
+    pub seq: u64,
+    pub attempts: u8,
+    pub extensions: u8,
+    pub shortenings: u8,
+}
+
+/// What only the checker knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ghost {
+    /// By node and contender: the youngest request that was done and changed something.
+    pub newest: Vec<[u64; 2]>,
+    /// Every fence from now on has to be greater.
+    pub fence: Fence,
+    /// The last one to hold, and its fence.
+    pub last: Option<(usize, Fence)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub ticks: u64,
+    pub nodes: Vec<Node>,
+    pub contenders: [Contender; 2],
+    pub requests: Air<Request>,
+    pub replies: Air<Reply>,
+    /// What is left of each group of faults.
+    pub faults: Vec<u8>,
+    pub ghost: Ghost,
+}
+
+/// What is in the air, in an order that does not depend on how it got there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Air<T>(pub Vec<T>);
+
+impl<T: Hash> Air<T> {
+    pub fn push(&mut self, item: T) {
+        let order = fingerprint(&item);
+        let at = self.0.partition_point(|other| fingerprint(other) < order);
+        self.0.insert(at, item);
+    }
+}
+
+pub(super) fn fingerprint(item: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    item.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl World {
+    pub fn new(setup: &Setup) -> Self {
+        let now = |ahead: &u64| Instant::ZERO.after(TICK * (10 + *ahead as u32));
+        let contender = |who| Contender {
+            phase: Phase::Idle,
+            seq: 0,
+            attempts: setup.attempts[who],
+            extensions: setup.extensions[who],
+            shortenings: setup.shortenings[who],
+        };
+        Self {
+            ticks: 0,
+            nodes: setup.nodes.iter().map(|ahead| Node { lock: Lock::default(), now: now(ahead) }).collect(),
+            contenders: [0, 1].map(contender),
+            requests: Air(Vec::new()),
+            replies: Air(Vec::new()),
+            faults: setup.faults.iter().map(|(_, budget)| *budget).collect(),
+            ghost: Ghost { newest: vec![[0; 2]; setup.nodes.len()], fence: Fence::NONE, last: None },
+        }
+    }
+
+    /// On the clock of the contenders, which has nothing in common with those of the nodes.
+    pub fn now(&self) -> Instant<Local> {
+        Instant::ZERO.after(TICK * (1000 + self.ticks as u32))
+    }
+
+    /// How many faults of this kind may still happen.
+    pub fn budget(&self, setup: &Setup, fault: Fault) -> u8 {
+        setup.faults.iter().position(|(group, _)| group.contains(&fault)).map_or(0, |group| self.faults[group])
+    }
+
+    pub fn spend(&mut self, setup: &Setup, fault: Fault, times: u8) {
+        let group = setup.faults.iter().position(|(group, _)| group.contains(&fault));
+        self.faults[group.expect("it has a budget")] -= times;
+    }
+
+    /// Whether nothing went wrong so far.
+    pub fn is_unharmed(&self, setup: &Setup) -> bool {
+        setup.faults.iter().map(|(_, budget)| budget).eq(&self.faults)
+    }
+
+    /// Who surely holds the lock.
+    pub fn sure(&self) -> impl Iterator<Item = usize> {
+        let sure = |phase: &Phase| matches!(phase, Phase::Holding(holding) if holding.hold.is_sure(self.now()));
+        (0..2).filter(move |who| sure(&self.contenders[*who].phase))
+    }
+}
+
+pub(super) fn place(who: usize) -> Place {
+    Place { ticket: who as u64, inbox: Inbox([who as u8; 12]) }
+}
