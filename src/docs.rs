@@ -3,6 +3,9 @@
 #[doc = include_str!("../docs/protocol.md")]
 pub mod protocol {}
 
+#[doc = include_str!("../docs/lock.md")]
+pub mod lock {}
+
 #[doc = include_str!("../docs/failure-modes.md")]
 pub mod failure_modes {}
 

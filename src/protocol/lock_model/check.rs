@@ -20,7 +20,7 @@ impl Broken {
 pub(super) enum Event {
     /// One held it, then the other.
     ChangedHands,
-    /// Each was granted a node, and neither a quorum.
+    /// An attempt was granted a node and refused by another, and did not reach its quorum.
     Split,
     /// A quorum was reached when its lease might have been over.
     TooLate,

@@ -144,38 +144,21 @@ impl Driver<'_> {
         let now = self.world.now();
         let hold = Hold::begun(now, asking.sent, asking.term).filter(|_| verdict == Verdict::Reached);
         let Some(hold) = hold else {
-            let event = if verdict == Verdict::Reached { Event::TooLate } else { Event::Split };
-            let nodes = 0..self.setup.nodes.len();
-            let granted = (1 << nodes.len()) - 1 & !asking.open & !asking.refused;
-            if event == Event::TooLate || granted != 0 && asking.refused != 0 {
-                self.trail.saw(event);
-            }
-            *self.phase() = Phase::Idle;
-            let leaves = self.setup.waits && self.world.contenders[self.who].attempts == 0;
-            let ticket = leaves.then_some(place(self.who).ticket);
-            for node in nodes.filter(|node| leaves || asking.refused & 1 << node == 0) {
-                if !self.is(Mutation::UndoesNothing) {
-                    self.undo(node, asking.seq, ticket);
-                }
-            }
+            self.failed(asking, verdict);
             return Ok(());
         };
         let Asking { seq, fence, .. } = asking;
         let ghost = &mut self.world.ghost;
         let last = ghost.last.replace((self.who, fence));
-        let had_another = last.is_some_and(|(who, _)| who != self.who);
         // Equal tokens are one holder: it may have the fence again that it has not given back everywhere.
         let is_last = last.is_some_and(|(who, _)| who == self.who);
-        if had_another {
+        if last.is_some() && !is_last {
             self.trail.saw(Event::ChangedHands);
         }
         let sole = self.setup.nodes.len() == 1;
         if sole || self.setup.writes_back {
-            Broken::unless(
-                fence > ghost.fence || is_last && fence == ghost.fence,
-                "L2",
-                "a holder's fence is not above that of an earlier one",
-            )?;
+            let is_above = fence > ghost.fence || is_last && fence == ghost.fence;
+            Broken::unless(is_above, "L2", "a holder's fence is not above that of an earlier one")?;
         }
         if sole {
             ghost.fence = fence;
@@ -183,6 +166,24 @@ impl Driver<'_> {
         let asking = (self.setup.writes_back && !sole).then(|| self.ask(Op::Raise(fence), LONG));
         *self.phase() = Phase::Holding(Holding { hold, seq, over: false, asking });
         Ok(())
+    }
+
+    /// An attempt is given up, and undone where it was not refused. After the last one its place is given up everywhere.
+    fn failed(&mut self, asking: Asking, verdict: Verdict) {
+        if verdict == Verdict::Reached {
+            self.trail.saw(Event::TooLate);
+        } else if asking.fence > Fence::NONE && asking.refused != 0 {
+            self.trail.saw(Event::Split);
+        }
+        *self.phase() = Phase::Idle;
+        let leaves = self.setup.waits && self.world.contenders[self.who].attempts == 0;
+        let ticket = leaves.then_some(place(self.who).ticket);
+        let undone = |node: &usize| leaves || asking.refused & 1 << node == 0;
+        for node in (0..self.setup.nodes.len()).filter(undone) {
+            if !self.is(Mutation::UndoesNothing) {
+                self.undo(node, asking.seq, ticket);
+            }
+        }
     }
 
     /// A round of a holder was decided.

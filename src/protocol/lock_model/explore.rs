@@ -30,11 +30,10 @@ pub(super) fn explore(setup: &Setup) -> Report {
     let mut broken = None;
     'worlds: while let Some((number, world)) = queue.pop_front() {
         let next = actions(&world, setup);
-        if next.is_empty() {
-            if let Err(found) = ended(&world, setup) {
-                broken = Some((found, way(&ways, number)));
-                break;
-            }
+        let end = if next.is_empty() { ended(&world, setup) } else { Ok(()) };
+        if let Err(found) = end {
+            broken = Some((found, way(&ways, number)));
+            break;
         }
         for action in next {
             let mut world = world.clone();

@@ -72,9 +72,12 @@ fn only_why_a_round_was_not_reached_may_become_clearer() {
             for vote in votes {
                 round.count(vote);
                 let now = round.verdict();
-                if before.is_some() && before != now {
-                    changes.insert(format!("{:?} to {:?}, even: {}", before.unwrap(), now.unwrap(), nodes % 2 == 0));
+                if let (Some(before), Some(now)) = (before, now)
+                    && before != now
+                {
+                    changes.insert(format!("{before:?} to {now:?}, even: {}", nodes % 2 == 0));
                 }
+                assert!(before.is_none() || now.is_some(), "what is decided is not open again");
                 before = now;
             }
             assert!(before.is_some(), "{nodes} votes decide");
