@@ -219,14 +219,15 @@ impl RedisBuilder {
         let address = Address::new(info, connect_timeout, settings.command_timeout)?;
         let commands = Arc::new(Link::new(address.clone(), settings.command_timeout));
         let bodies = Arc::new(Link::new(address.clone(), settings.body_timeout));
-        let watches = Watches::default();
-        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone());
+        let (watches, turns) = (Watches::default(), Watches::default());
+        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone(), turns.clone());
         let gate = Arc::new(Gate::new(settings.breaker));
         Ok(Redis(Arc::new(Inner {
             names,
             settings,
             locals: Locals::default(),
             watches,
+            turns,
             known: known::Memory::default(),
             inbox,
             commands: Lane { link: commands, gate: Arc::clone(&gate) },

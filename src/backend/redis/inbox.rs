@@ -18,18 +18,21 @@ use super::{
     message::{self, Message},
     reconnect::{End, Pace, State, heard, spread, up},
 };
-use crate::{key::Digest, protocol::lease::Inbox as Name};
+use crate::{
+    key::Digest,
+    protocol::{lease::Inbox as Name, lock::Turn},
+};
 
 /// A connection that is silent this long is asked whether it lives: a lost message is only noticed this way. It has as
 /// long to answer, however short the time for an operation is.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// After a loss, so many parked flights at a time begin again, and then there is a pause.
+/// After a loss, so many of those who wait are told at a time to try again, and then there is a pause.
 const WAKE: (usize, Duration) = (64, Duration::from_millis(5));
 
 /// The inbox of one replica, under supervision.
 ///
-/// A flight must arm its watch *before* it asks for the [`name`](Self::name). When the connection is lost, everything
+/// A flight, or who waits for a lock, must arm its watch *before* it asks for the [`name`](Self::name). When the connection is lost, everything
 /// armed before the next name is given out is told to begin again; so whoever has taken the old name is told.
 #[derive(Debug)]
 pub(super) struct Inbox {
@@ -40,10 +43,10 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Subscribes in the background.
-    pub(super) fn new(address: Address, names: Arc<Names>, watches: Watches) -> Self {
+    pub(super) fn new(address: Address, names: Arc<Names>, watches: Watches, turns: Watches<Turn>) -> Self {
         let (publish, state) = watch::channel(State::Pending);
         let patience = address.command_timeout;
-        let task = Task::spawn(supervise(address, names, watches, publish));
+        let task = Task::spawn(supervise(address, names, watches, turns, publish));
         Self { state, patience, _task: task }
     }
 
@@ -58,7 +61,13 @@ impl Inbox {
     }
 }
 
-async fn supervise(address: Address, names: Arc<Names>, watches: Watches, publish: watch::Sender<State<Name>>) {
+async fn supervise(
+    address: Address,
+    names: Arc<Names>,
+    watches: Watches,
+    turns: Watches<Turn>,
+    publish: watch::Sender<State<Name>>,
+) {
     let rumours = &address.rumours;
     let mut pace = Pace::new(rumours.clone());
     let mut moved = rumours.moved().subscribe();
@@ -73,13 +82,15 @@ async fn supervise(address: Address, names: Arc<Names>, watches: Watches, publis
         };
         let ((name, sink, stream), made) = pace.persist(&publish, subscribe).await;
         // Whoever watches now took an older name, or none yet, in which case beginning again does no harm.
-        let parked = watches.keys();
+        let (parked, waiting) = (watches.keys(), turns.keys());
         publish.send_replace(State::Up(name));
         let end = tokio::select! {
-            () = receive(stream, &watches) => End::Closed,
+            () = receive(stream, &watches, &turns) => End::Closed,
             () = heard(&mut moved) => End::Closed,
             () = async {
-                wake(parked, &watches).await;
+                // Whose turn it was may have been told to nobody. The pace is patience enough.
+                let look = Turn::After(Duration::ZERO);
+                tokio::join!(wake(parked, &watches, &Notice::Retry), wake(waiting, &turns, &look));
                 heartbeat(sink, address.command_timeout.max(HEARTBEAT)).await;
             } => End::Silent,
         };
@@ -102,7 +113,7 @@ async fn subscribe(address: &Address, channel: String) -> Result<(PubSubSink, Pu
 }
 
 /// Passes messages on until the connection ends.
-async fn receive(mut stream: PubSubStream, watches: &Watches) {
+async fn receive(mut stream: PubSubStream, watches: &Watches, turns: &Watches<Turn>) {
     while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
         let Ok(bytes) = message.get_payload::<Vec<u8>>() else { continue };
         match message::parse(&Bytes::from(bytes)) {
@@ -112,6 +123,7 @@ async fn receive(mut stream: PubSubStream, watches: &Watches) {
                 let key = record.key().clone();
                 watches.landed(&key, &record.into_found());
             }
+            Some(Message::Turn(key, turn)) => turns.notify(key, &turn),
             None => {}
         }
     }
@@ -127,11 +139,11 @@ async fn heartbeat(mut sink: PubSubSink, patience: Duration) {
     }
 }
 
-/// Has all of them begin again, at a pace that the server survives.
-async fn wake(parked: Vec<Digest>, watches: &Watches) {
+/// Has all of them try again, at a pace that the server survives.
+async fn wake<N: Clone>(parked: Vec<Digest>, watches: &Watches<N>, notice: &N) {
     for some in parked.chunks(WAKE.0) {
         for key in some {
-            watches.notify(*key, &Notice::Retry);
+            watches.notify(*key, notice);
         }
         sleep(WAKE.1).await;
     }

@@ -1,6 +1,6 @@
 //! The names of everything that lies in Redis.
 
-use super::{BackendError, ErrorKind};
+use super::{BackendError, ErrorKind, LockKey};
 use crate::{
     key::Key,
     protocol::lease::{Inbox, Owner},
@@ -74,6 +74,16 @@ impl Names {
         name
     }
 
+    /// Where a lock lies.
+    pub(super) fn lock(&self, key: &LockKey) -> String {
+        [&self.base, &*key.name].concat()
+    }
+
+    /// Where the floor of its fences lies. No lock lies there, because the name of a lock ends with a brace.
+    pub(super) fn floor(&self, key: &LockKey) -> String {
+        [&self.base, &*key.name, ":f"].concat()
+    }
+
     /// What the channel of every inbox begins with.
     pub(super) fn channel(&self) -> &str {
         &self.channel
@@ -101,8 +111,15 @@ impl Names {
     }
 }
 
-/// Hexadecimal digits; a table, because a name is made for every command.
-pub(super) fn push_hex(to: &mut String, bytes: &[u8]) {
+/// Hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(bytes.len() * 2);
+    push_hex(&mut digits, bytes);
+    digits
+}
+
+/// Appends hexadecimal digits; a table, because a name is made for every command.
+fn push_hex(to: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         to.push(char::from(DIGITS[usize::from(byte >> 4)]));
@@ -112,6 +129,8 @@ pub(super) fn push_hex(to: &mut String, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -130,6 +149,9 @@ mod tests {
         assert_eq!(names.ready(&variant, Owner(1)), format!("sf1:shop:{hex}:t:{:032x}", 1));
         assert_eq!(names.family(&variant), Some(names.state(&key)));
         assert_eq!(names.inbox(Inbox([1; 12])), format!("sf1:shop:inbox:{}", "01".repeat(12)));
+        let lock = LockKey { name: "lock:{a b}".into(), key, replicas: 0, patience: Duration::ZERO };
+        assert_eq!(names.lock(&lock), "sf1:shop:lock:{a b}");
+        assert_eq!(names.floor(&lock), "sf1:shop:lock:{a b}:f");
     }
 
     #[test]

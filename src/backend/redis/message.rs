@@ -5,7 +5,7 @@
 //! ```
 //!
 //! or a small record as it is stored: it names its key and its fence, and its first byte is no kind. One kind concerns all
-//! variants of the key whose digest it names.
+//! variants of the key whose digest it names, and one whoever waits for the lock under that key.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
     Fence, Notice,
     record::{self, Decoded},
 };
-use crate::key::Digest;
+use crate::{key::Digest, protocol::lock::Turn};
 
 /// What an inbox is told.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) enum Message {
     VariantsInvalidated(Digest),
     /// A record has landed; it names its key.
     Landed(Decoded),
+    /// Whose turn the lock under the key with this digest is.
+    Turn(Digest, Turn),
 }
 
 /// Reads a message. `None` if it is no message of this version.
@@ -46,6 +48,8 @@ pub(super) fn parse(message: &Bytes) -> Option<Message> {
         3 => Notice::Scatter(Duration::from_micros(number)),
         4 => Notice::Invalidated,
         5 => return Some(Message::VariantsInvalidated(digest)),
+        6 if number == 0 => return Some(Message::Turn(digest, Turn::Yours)),
+        6 => return Some(Message::Turn(digest, Turn::After(Duration::from_micros(number)))),
         _ => return None,
     };
     Some(Message::About(digest, notice))
@@ -87,7 +91,11 @@ mod tests {
         let scatter = Notice::Scatter(Duration::from_micros(9));
         assert_eq!(about(&message(3, digest, 9, b"")), Some((digest, scatter)));
         assert_eq!(about(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
-        assert_eq!(about(&message(6, digest, 0, b"")), None);
+        assert_eq!(about(&message(7, digest, 0, b"")), None);
+        for (number, turn) in [(0, Turn::Yours), (1, Turn::After(Duration::from_micros(1)))] {
+            let Some(Message::Turn(of, told)) = parse(&message(6, digest, number, b"")) else { panic!("a turn") };
+            assert_eq!((of, told), (digest, turn));
+        }
         let Some(Message::VariantsInvalidated(of)) = parse(&message(5, digest, 0, b"")) else {
             panic!("a message about variants");
         };
@@ -113,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, kind in 0..7u8) {
+        fn any_bytes_are_read_without_a_panic(bytes: Vec<u8>, kind in 0..8u8) {
             let _ = parse(&[&[kind][..], &bytes].concat().into());
         }
     }

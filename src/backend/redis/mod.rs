@@ -3,22 +3,23 @@
 //! # Connections
 //!
 //! A handle keeps two or three connections: one for commands, one for bodies above 64 KiB (made when the first such
-//! body travels, so that small operations never wait behind large ones), and one on which this replica hears what
-//! becomes of flights. Each is replaced by itself when it is lost, when redis hangs, or when redis turns out to be a
+//! body travels, so that small operations never wait behind large ones; locks that wait for replicas use it as well), and
+//! one on which this replica hears what becomes of flights and locks. Each is replaced by itself when it is lost, when redis hangs, or when redis turns out to be a
 //! replica that takes no writes. While there is none, operations fail at once. After 5 errors or 3 timeouts in a row they
 //! do so for 1 s although there is one, and then one of them tries again.
 //!
 //! # What it asks of the server
 //!
 //! Redis 6.2 or later, and not a cluster; `volatile-*` as eviction policy is recommended. What is evicted costs a
-//! duplicate execution, never a wrong answer. All times are those of the server.
+//! duplicate execution, never a wrong answer; but a lock that is evicted is lost while somebody holds it, so a server that
+//! keeps locks needs room for them. All times are those of the server.
 //!
 //! A user with these rights suffices (for the prefix `shop`):
 //!
 //! ```text
 //! ACL SETUSER shop on >password ~sf1:shop:* &sf1:shop:inbox:* -@all
 //!     +ping +subscribe +publish +evalsha +eval +time +get +set +getrange +setrange +exists +rename +unlink
-//!     +pttl +pexpire +hget +hmget +hset +hdel
+//!     +pttl +pexpire +hget +hmget +hset +hdel +wait
 //! ```
 //!
 //! (And `+select` if the address names a database other than 0.)
@@ -30,6 +31,8 @@
 //! | `sf1:<prefix>:{<digest>}:r` | the record of a key: a header, the key, the payload |
 //! | `sf1:<prefix>:{<digest>}:s` | the state of the flight in the air, a hash; also what variants of the key share |
 //! | `sf1:<prefix>:{<digest>}:t:<owner>` | a large record on its way, kept for 30 s at most |
+//! | `sf1:<prefix>:lock:{<name>}` | a lock: who holds it and who waits for it, a hash that ends with the lease |
+//! | `sf1:<prefix>:lock:{<name>}:f` | a fence below all fences to come of that lock |
 //! | `sf1:<prefix>:inbox:<random>` | the channel of one replica |
 //!
 //! The names of a variant begin with those digits of its primary, and have its own ones behind the brace.
@@ -46,6 +49,7 @@ mod keys;
 mod known;
 #[expect(clippy::disallowed_methods, reason = "the breaker is told the time")]
 mod lane;
+mod locks;
 mod message;
 #[expect(
     clippy::disallowed_methods,
@@ -66,9 +70,9 @@ pub use self::builder::RedisBuilder;
 use self::{builder::Settings, error::Failure, keys::Names, lane::Lane};
 use super::{
     Backend, BackendError, Begin, Begun, Completed, ErrorKind, Fence, Found, Lifetimes, Locals, Notice, Owner, Reason,
-    Record, Renewed, Watches,
+    Record, Renewed, Watches, lock::LockKey,
 };
-use crate::key::Key;
+use crate::{key::Key, protocol::lock::Turn};
 
 /// A backend on Redis, shared by all replicas that use the same server and prefix.
 ///
@@ -90,6 +94,7 @@ struct Inner {
     settings: Settings,
     locals: Locals,
     watches: Watches,
+    turns: Watches<Turn>,
     known: known::Memory,
     inbox: inbox::Inbox,
     commands: Lane,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Begin, Begun, Completed, ErrorKind, Failure, Fence, Found, Inner, Lane, Owner, Reason, Record, Renewed, body,
-    keys::push_hex,
+    keys::hex,
     known::Known,
     number, record,
     script::{self, Call},
@@ -309,10 +309,4 @@ fn nothing_ready() -> Failure {
 
 fn micros(duration: Duration) -> String {
     record::micros(duration).to_string()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut digits = String::with_capacity(bytes.len() * 2);
-    push_hex(&mut digits, bytes);
-    digits
 }

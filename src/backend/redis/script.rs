@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// One script: the shared part and its own.
+/// One script: the shared parts and its own.
 #[derive(Debug)]
 pub(super) struct Script {
     source: &'static str,
@@ -12,9 +12,9 @@ pub(super) struct Script {
 }
 
 macro_rules! script {
-    ($name:ident, $file:literal) => {
+    ($name:ident, $($file:literal),+) => {
         pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!(include_str!("scripts/lib.lua"), "\n", include_str!($file))));
+            LazyLock::new(|| Script::new(concat!(include_str!("scripts/lib.lua"), $("\n", include_str!($file)),+)));
     };
 }
 
@@ -24,6 +24,10 @@ script!(ABORT, "scripts/abort.lua");
 script!(RENEW, "scripts/renew.lua");
 script!(INVALIDATE, "scripts/invalidate.lua");
 script!(PUT, "scripts/put.lua");
+script!(LOCK_ACQUIRE, "scripts/lock.lua", "scripts/lock_acquire.lua");
+script!(LOCK_EXTEND, "scripts/lock.lua", "scripts/lock_extend.lua");
+script!(LOCK_RELEASE, "scripts/lock.lua", "scripts/lock_release.lua");
+script!(LOCK_RAISE, "scripts/lock.lua", "scripts/lock_raise.lua");
 
 /// A script with its keys and arguments. Those of a variant are told the state of its family as well, as their last key.
 ///

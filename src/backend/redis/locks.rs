@@ -1,0 +1,192 @@
+//! Locks of [`Redis`], each operation one exchange.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Cmd, Value};
+
+use super::{
+    ErrorKind, Failure, Fence, Inner, Lane, Locals, Redis, body,
+    keys::hex,
+    number, record,
+    script::{self, Call, Script},
+};
+use crate::{
+    backend::{
+        Watch,
+        lock::{Acquire, Acquired, Holding, LockKey, Locks, Reply, Token},
+    },
+    protocol::lock::{Extended, Release, Turn},
+};
+
+impl Locks for Redis {
+    fn locals(&self) -> &Locals {
+        &self.0.locals
+    }
+
+    fn turns(&self, key: &LockKey) -> Watch<Turn> {
+        self.0.turns.arm(&key.key)
+    }
+
+    fn acquire<'a>(&'a self, key: &'a LockKey, acquire: Acquire) -> Reply<'a, Acquired> {
+        Box::pin(async move { Ok(self.0.acquire(key, acquire).await?) })
+    }
+
+    fn extend<'a>(&'a self, key: &'a LockKey, token: Token, seq: Option<u64>, ttl: Duration) -> Reply<'a, Extended> {
+        Box::pin(async move { Ok(self.0.extend(key, &token, seq, ttl).await?) })
+    }
+
+    fn release<'a>(&'a self, key: &'a LockKey, release: Release<Token>) -> Reply<'a, bool> {
+        Box::pin(async move { Ok(self.0.release(key, &release).await?) })
+    }
+
+    fn raise<'a>(&'a self, key: &'a LockKey, token: Token, fence: Fence) -> Reply<'a, bool> {
+        Box::pin(async move { Ok(self.0.raise(key, &token, fence).await?) })
+    }
+
+    fn inspect<'a>(&'a self, key: &'a LockKey) -> Reply<'a, Option<Holding>> {
+        Box::pin(async move { Ok(self.0.inspect(key).await?) })
+    }
+}
+
+impl Inner {
+    async fn acquire(&self, key: &LockKey, acquire: Acquire) -> Result<Acquired, Failure> {
+        let Acquire { token, seq, ttl, ticket, sole, metadata } = acquire;
+        let (ticket, inbox) = match ticket {
+            Some(ticket) => {
+                // What would not be sent need not wait for an inbox either.
+                self.lock_lane(key).gate.check()?;
+                (digits(ticket), hex(&self.inbox.name().await?.0))
+            }
+            None => Default::default(),
+        };
+        let (seq, ttl, linger) = (seq.to_string(), millis(ttl), millis(self.settings.linger));
+        let mut args = vec![
+            token.as_bytes(),
+            seq.as_bytes(),
+            ttl.as_bytes(),
+            linger.as_bytes(),
+            if sole { b"1" } else { b"0" },
+            ticket.as_bytes(),
+            inbox.as_bytes(),
+        ];
+        args.extend(metadata.as_deref().map(str::as_bytes));
+        let (answer, replicas) = self.on_lock(&script::LOCK_ACQUIRE, key, &args, wait(key).as_ref()).await?;
+        match number(&answer, 0)? {
+            1 => {
+                acknowledged(key, &replicas)?;
+                Ok(Acquired::Granted(Fence(number(&answer, 1)?)))
+            }
+            2 => {
+                let left = Duration::from_millis(number(&answer, 1)?);
+                let Value::Array(mut values) = answer else { return Err(Failure::odd(&answer)) };
+                Ok(Acquired::Taken { left, metadata: values.pop().and_then(text) })
+            }
+            3 => Ok(Acquired::Spoken(Duration::from_micros(number(&answer, 1)?))),
+            _ => Err(Failure::odd(&answer)),
+        }
+    }
+
+    async fn extend(&self, key: &LockKey, token: &str, seq: Option<u64>, ttl: Duration) -> Result<Extended, Failure> {
+        let seq = seq.map(|seq| seq.to_string()).unwrap_or_default();
+        let (ttl, linger) = (millis(ttl), millis(self.settings.linger));
+        let args = [token.as_bytes(), seq.as_bytes(), ttl.as_bytes(), linger.as_bytes()];
+        let (answer, replicas) = self.on_lock(&script::LOCK_EXTEND, key, &args, wait(key).as_ref()).await?;
+        match number(&answer, 0)? {
+            1 => {
+                acknowledged(key, &replicas)?;
+                Ok(Extended::Held(Fence(number(&answer, 1)?), number(&answer, 2)?))
+            }
+            2 => Ok(Extended::Gone),
+            3 => Ok(Extended::Taken),
+            _ => Err(Failure::odd(&answer)),
+        }
+    }
+
+    async fn release(&self, key: &LockKey, release: &Release<Token>) -> Result<bool, Failure> {
+        let (seq, ticket) = (release.seq.to_string(), release.ticket.map(digits).unwrap_or_default());
+        let args = [
+            release.token.as_bytes(),
+            seq.as_bytes(),
+            ticket.as_bytes(),
+            if release.undo { b"1" } else { b"0" },
+            &key.key.digest().0,
+            self.names.channel().as_bytes(),
+        ];
+        let (answer, _) = self.on_lock(&script::LOCK_RELEASE, key, &args, None).await?;
+        Ok(number(&answer, 0)? == 1)
+    }
+
+    async fn raise(&self, key: &LockKey, token: &str, fence: Fence) -> Result<bool, Failure> {
+        let (fence, linger) = (fence.0.to_string(), millis(self.settings.linger));
+        let args = [token.as_bytes(), fence.as_bytes(), linger.as_bytes()];
+        let (answer, _) = self.on_lock(&script::LOCK_RAISE, key, &args, None).await?;
+        Ok(number(&answer, 0)? == 1)
+    }
+
+    async fn inspect(&self, key: &LockKey) -> Result<Option<Holding>, Failure> {
+        let name = self.names.lock(key);
+        let (mut lifetime, mut read) = (redis::cmd("PTTL"), redis::cmd("HMGET"));
+        lifetime.arg(&name);
+        read.arg(&name).arg("t").arg("f").arg("m");
+        // The lifetime first: if another one takes the lock in between, it seems to hold it for less time than it does.
+        let [left, answer] = self.lock_lane(key).reads([&lifetime, &read]).await?;
+        let (Value::Int(left @ 0..), Value::Array(values)) = (left, answer) else { return Ok(None) };
+        let left = Duration::from_millis(left.unsigned_abs());
+        let mut values = values.into_iter().map(text);
+        let mut next = || values.next().flatten();
+        let (Some(token), Some(fence), metadata) = (next(), next(), next()) else { return Ok(None) };
+        let fence = fence.parse().map_err(|_| Failure::new(ErrorKind::Protocol, "redis told a fence that is none"))?;
+        Ok(Some(Holding { token, fence: Fence(fence), left, metadata }))
+    }
+
+    async fn on_lock(
+        &self,
+        script: &'static Script,
+        key: &LockKey,
+        args: &[&[u8]],
+        after: Option<&Cmd>,
+    ) -> Result<(Value, Value), Failure> {
+        let (lock, floor) = (self.names.lock(key), self.names.floor(key));
+        let call = Call { script, keys: &[&lock, &floor], family: None, args };
+        self.lock_lane(key).call(None, &call, after).await
+    }
+
+    /// Redis answers nothing else on a connection that waits for replicas, so that one is not the one of all small
+    /// commands. It is the same one for all operations of such a lock: else what undoes an acquisition could overtake it.
+    fn lock_lane(&self, key: &LockKey) -> &Lane {
+        if key.replicas > 0 { &self.bodies } else { &self.commands }
+    }
+}
+
+/// Asks how many replicas have what this connection has written.
+fn wait(key: &LockKey) -> Option<Cmd> {
+    let mut command = redis::cmd("WAIT");
+    // No patience at all would be taken for patience without an end.
+    command.arg(key.replicas).arg(millis(key.patience));
+    (key.replicas > 0).then_some(command)
+}
+
+/// Fails if too few replicas have what was granted.
+fn acknowledged(key: &LockKey, answer: &Value) -> Result<(), Failure> {
+    let wanted = u64::from(key.replicas);
+    let count = if wanted > 0 { number(answer, 0)? } else { 0 };
+    if count >= wanted {
+        return Ok(());
+    }
+    let message = format!("{count} of {wanted} replicas acknowledged the lock in time; are they connected?");
+    Err(Failure::new(ErrorKind::Unknown, message))
+}
+
+/// Whole milliseconds, rounded up; a key without any would be deleted.
+fn millis(duration: Duration) -> String {
+    record::millis(duration).max(1).to_string()
+}
+
+fn digits(ticket: u64) -> String {
+    hex(&ticket.to_be_bytes())
+}
+
+/// A string, if there is one. What is not UTF-8 was put there by somebody else, and is shown as far as it can be.
+fn text(value: Value) -> Option<Arc<str>> {
+    body(value).map(|bytes| String::from_utf8_lossy(&bytes).into())
+}
