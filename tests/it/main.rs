@@ -34,5 +34,10 @@ mod http_tower;
 mod http_vary;
 mod http_wire;
 #[cfg(feature = "contract")]
+#[path = "../common/lock_histories.rs"]
+mod lock_histories;
+#[cfg(feature = "contract")]
+mod locks;
+#[cfg(feature = "contract")]
 mod memory;
 mod stacks;

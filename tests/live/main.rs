@@ -14,6 +14,9 @@ mod histories;
 mod hung;
 mod hyper_server;
 mod leftovers;
+#[path = "../common/lock_histories.rs"]
+mod lock_histories;
+mod locks;
 mod losses;
 mod outage;
 mod parked;

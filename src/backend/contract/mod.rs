@@ -20,6 +20,7 @@
 
 mod failures;
 mod flights;
+mod locks;
 mod records;
 mod variants;
 
@@ -28,7 +29,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-pub use self::{failures::*, flights::*, records::*, variants::*};
+pub use self::{
+    failures::*,
+    flights::*,
+    locks::{LockName, LockReplica},
+    records::*,
+    variants::*,
+};
 use super::{Backend, Begin, Begun, Completed, Fence, Found, Lifetimes, Notice, Owner, Record, Watch};
 use crate::key::Key;
 
