@@ -2,7 +2,16 @@
 
 use std::time::Duration;
 
-use tower_singleflight::backend::{Backend, Completed, ErrorKind, Notice, Owner, Reason, Redis};
+use tower_singleflight::{
+    backend::{
+        Backend, BackendError, Completed, ErrorKind, Fence, Notice, Owner, Reason, Redis,
+        contract::{LockName, LockReplica},
+    },
+    protocol::{
+        lease::Inbox,
+        lock::{Acquire, Place, Release, Turn},
+    },
+};
 
 use crate::support::{
     Server,
@@ -23,7 +32,7 @@ async fn limited(server: &Server, rights: &[String]) -> String {
     server.url().replace("redis://", "redis://shop:password@")
 }
 
-async fn everything(url: &str) -> Result<(), tower_singleflight::backend::BackendError> {
+async fn everything(url: &str) -> Result<(), BackendError> {
     let builder = || Redis::builder("shop").command_timeout(Duration::from_millis(500));
     let (a, b) = (builder().connect(url).await?, builder().connect(url).await?);
     for (number, size) in [(1, 10), (2, 20_000), (3, 100_000)] {
@@ -46,7 +55,29 @@ async fn everything(url: &str) -> Result<(), tower_singleflight::backend::Backen
             a.abort(&key, Owner(3), reason).await?;
         }
     }
-    Ok(())
+    locks([a.into(), b.into()]).await
+}
+
+async fn locks([a, b]: [LockReplica; 2]) -> Result<(), BackendError> {
+    let lock = LockName::new("rights");
+    let mut turns = b.turns(&lock);
+    let place = Some(Place { ticket: 1, inbox: Inbox([0; 12]) });
+    let ask = |token, place| Acquire { token, seq: 1, ttl: LONG, place, sole: true, linger: LONG };
+    a.acquire(&lock, ask("a", None), None).await?;
+    b.acquire(&lock, ask("b", place), None).await?;
+    a.extend(&lock, "a", None, LONG).await?;
+    a.raise(&lock, "a", Fence(1)).await?;
+    a.inspect(&lock).await?;
+    a.release(&lock, Release { token: "a", seq: 1, undo: true, ticket: None }).await?;
+    assert_eq!(turns.next().await, Turn::Yours);
+    b.acquire(&lock, ask("b", place), None).await?;
+    b.release(&lock, Release { token: "b", seq: 1, undo: true, ticket: None }).await?;
+    // Nobody acknowledges anything here, but it may be asked.
+    let acknowledged = LockName::new("acknowledged").acknowledged_by(1, Duration::from_millis(1));
+    match a.acquire(&acknowledged, ask("a", None), None).await {
+        Err(error) if error.kind() != ErrorKind::Unknown => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[tokio::test]

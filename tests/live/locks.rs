@@ -1,16 +1,27 @@
 //! Locks in Redis: the scripts are the model once more.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use tower_singleflight::backend::{
-    Redis,
-    contract::{LockName, LockReplica},
+use tokio::time::timeout;
+use tower_singleflight::{
+    backend::{
+        Fence, Redis,
+        contract::{LockName, LockReplica},
+    },
+    protocol::{
+        lease::Inbox,
+        lock::{Acquire, Acquired, Extended, PLACES, Place, REMEMBER, Release, TURN, Turn},
+    },
 };
 
 use crate::{
     lock_histories::{Event, Pass, Reply, histories, on_model, on_store},
-    support::{Server, forge},
+    support::{
+        Server,
+        calls::{LONG, PATIENCE},
+        forge,
+    },
 };
 
 /// Lets time pass in redis for the lock under the first of these names and the floor under the second: what it would do
@@ -81,4 +92,277 @@ fn they_agree_with_the_model() {
     };
     runner.run(&histories(31), run).unwrap();
     assert!(turns.get() > 50, "somebody came in another's turn {} times", turns.get());
+}
+
+/// One replica, and what lies in its server.
+struct Fixture {
+    server: Server,
+    redis: LockReplica,
+}
+
+async fn fixture() -> Fixture {
+    let server = Server::start();
+    let redis = Redis::connect(&server.url(), "locks").await.unwrap().into();
+    Fixture { server, redis }
+}
+
+impl Fixture {
+    async fn pttl(&self, name: &str) -> i64 {
+        self.server.run(&["PTTL", name]).await
+    }
+
+    /// All names, sorted.
+    async fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.server.run(&["KEYS", "*"]).await;
+        names.sort();
+        names
+    }
+
+    async fn another(&self) -> LockReplica {
+        Redis::connect(&self.server.url(), "locks").await.unwrap().into()
+    }
+}
+
+fn ask(token: &str, ttl: Duration) -> Acquire<&str> {
+    Acquire { token, seq: 1, ttl, place: None, sole: true, linger: Duration::ZERO }
+}
+
+fn waiting(token: &str, ticket: u64) -> Acquire<&str> {
+    Acquire { place: Some(Place { ticket, inbox: Inbox([0; 12]) }), ..ask(token, LONG) }
+}
+
+fn back(token: &str) -> Release<&str> {
+    Release { token, seq: 1, undo: false, ticket: None }
+}
+
+async fn acquire(redis: &LockReplica, lock: &LockName, ask: Acquire<&str>) -> Acquired {
+    redis.acquire(lock, ask, None).await.unwrap().0
+}
+
+async fn grant(redis: &LockReplica, lock: &LockName, ask: Acquire<&str>) -> Fence {
+    match acquire(redis, lock, ask).await {
+        Acquired::Granted(fence) => fence,
+        other => panic!("expected to hold it, got {other:?}"),
+    }
+}
+
+/// The lease is the lifetime of the key, in whole milliseconds, and never less than was asked for. Fails if a fraction of
+/// a millisecond is cut off: a lease below one would then be none.
+#[tokio::test]
+async fn the_lease_is_the_lifetime_of_the_key() {
+    let at = fixture().await;
+    let lock = LockName::new("lease");
+    let [name, floor] = places("locks", "lease");
+    for (nanos, ms) in [(3_600_000_000_000, 3_600_000), (3_599_999_000_001, 3_600_000), (7_200_000_000_000, 7_200_000)]
+    {
+        let ttl = Duration::from_nanos(nanos);
+        grant(&at.redis, &lock, ask("a", ttl)).await;
+        // Read in two exchanges, so some of it has passed. A lifetime cannot be read at the moment at which it is given.
+        assert!((ms - 500..=ms).contains(&at.pttl(&name).await), "{ms}");
+        at.redis.extend(&lock, "a", None, 2 * ttl).await.unwrap();
+        assert!((2 * ms - 501..=2 * ms).contains(&at.pttl(&name).await), "{ms}");
+        assert!((2 * ms + 59_499..=2 * ms + 60_000).contains(&at.pttl(&floor).await), "{ms}");
+        // The lease may be made shorter; the floor lives on.
+        at.redis.extend(&lock, "a", None, ttl).await.unwrap();
+        assert!((ms - 500..=ms).contains(&at.pttl(&name).await), "{ms}");
+        assert!(at.pttl(&floor).await > 2 * ms);
+        let () = at.server.run(&["FLUSHALL"]).await;
+    }
+    for nanos in [0, 1, 999_999] {
+        grant(&at.redis, &lock, ask("a", Duration::from_nanos(nanos))).await;
+        while at.pttl(&name).await != -2 {}
+    }
+    grant(&at.redis, &lock, ask("a", Duration::MAX)).await;
+    let Acquired::Taken(left) = acquire(&at.redis, &lock, ask("b", LONG)).await else { panic!("it is taken") };
+    assert!(left > LONG);
+}
+
+/// Nothing but the lock and its floor lies in redis, and after a release or an undo neither, or only the floor.
+#[tokio::test]
+async fn nothing_else_is_left() {
+    let at = fixture().await;
+    let lock = LockName::new("left");
+    let [name, floor] = places("locks", "left");
+    let many = Acquire { sole: false, ..ask("a", LONG) };
+    grant(&at.redis, &lock, many).await;
+    assert_eq!(at.names().await, [name.as_str()]);
+    assert!(at.redis.release(&lock, back("a")).await.unwrap());
+    assert_eq!(at.names().await, [""; 0]);
+    let first = grant(&at.redis, &lock, ask("a", LONG)).await;
+    assert_eq!(at.names().await, [&*name, &*floor]);
+    let undo = Release { undo: true, ..back("a") };
+    assert!(at.redis.release(&lock, undo).await.unwrap());
+    assert_eq!(at.names().await, [""; 0]);
+    let second = grant(&at.redis, &lock, ask("a", LONG)).await;
+    assert!(at.redis.release(&lock, back("a")).await.unwrap());
+    assert_eq!(at.names().await, [floor.as_str()]);
+    // The floor of those who held it before is no trace of one who did not.
+    let third = grant(&at.redis, &lock, ask("a", LONG)).await;
+    assert!(at.redis.release(&lock, undo).await.unwrap());
+    assert_eq!(at.names().await, [floor.as_str()]);
+    assert!(first < second && second < third);
+    // Who gives up waiting leaves nothing either.
+    grant(&at.redis, &lock, many).await;
+    acquire(&at.redis, &lock, waiting("b", 7)).await;
+    at.redis.release(&lock, Release { ticket: Some(7), undo: true, ..back("b") }).await.unwrap();
+    at.redis.release(&lock, undo).await.unwrap();
+    assert_eq!(at.names().await, [floor.as_str()]);
+}
+
+/// A turn lasts a tenth of a second of redis' own time, and who waits is remembered for one.
+#[tokio::test]
+async fn a_turn_and_the_memory_of_it_end() {
+    let at = fixture().await;
+    let lock = LockName::new("turn");
+    let [name, _] = places("locks", "turn");
+    grant(&at.redis, &lock, ask("a", LONG)).await;
+    for ticket in [7, 8] {
+        acquire(&at.redis, &lock, waiting("b", ticket)).await;
+    }
+    let () = at.server.run(&["PEXPIRE", &name, "100000"]).await;
+    let before = micros(&at.server).await;
+    at.redis.release(&lock, back("a")).await.unwrap();
+    let after = micros(&at.server).await;
+    let until: u64 = at.server.run(&["HGET", &name, "u"]).await;
+    let turn = u64::try_from(TURN.as_micros()).unwrap();
+    assert!(before + turn <= until && until <= after + turn);
+    assert!(at.pttl(&name).await <= i64::try_from(REMEMBER.as_millis()).unwrap());
+    let () = at.server.run(&["HSET", &name, "u", &(after + 10_000_000).to_string()]).await;
+    let Acquired::Spoken(left) = acquire(&at.redis, &lock, ask("c", LONG)).await else { panic!("it is spoken for") };
+    assert!(left <= Duration::from_secs(10), "{left:?}");
+    // The scripts leave the rest to redis: nothing is there when the time is over.
+    while at.pttl(&name).await != -2 {}
+    grant(&at.redis, &lock, ask("c", LONG)).await;
+}
+
+async fn micros(server: &Server) -> u64 {
+    let (seconds, micros): (u64, u64) = server.run(&["TIME"]).await;
+    seconds * 1_000_000 + micros
+}
+
+/// A thousand and more may wait; each is told in its turn, wherever it waits, and those for whom there is no place are
+/// told how long the lease is. Fails if the queue has no bound, or another order than that of coming.
+#[tokio::test]
+async fn a_long_queue_is_bounded_and_in_order() {
+    let at = fixture().await;
+    let replicas = [at.another().await, at.another().await];
+    let lock = LockName::new("queue");
+    let [name, _] = places("locks", "queue");
+    let mut turns = replicas.each_ref().map(|replica| replica.turns(&lock));
+    grant(&at.redis, &lock, ask("0", LONG)).await;
+    let first = 1_u64;
+    let more = u64::try_from(PLACES).unwrap() + 10;
+    for ticket in first..first + more {
+        let replica = &replicas[usize::try_from(ticket % 2).unwrap()];
+        let taken = acquire(replica, &lock, waiting("x", ticket)).await;
+        assert!(matches!(taken, Acquired::Taken(left) if left > LONG / 2));
+    }
+    // Coming again takes no second place.
+    acquire(&replicas[1], &lock, waiting("x", 1)).await;
+    let length: usize = at.server.run(&["HSTRLEN", &name, "w"]).await;
+    assert_eq!(length, PLACES * 42);
+    let mut holder = "0".to_owned();
+    for ticket in first..first + 20 {
+        at.redis.release(&lock, back(&holder)).await.unwrap();
+        let [one, other] = [ticket, ticket + 1].map(|ticket| usize::try_from(ticket % 2).unwrap());
+        assert_eq!(timeout(PATIENCE, turns[one].next()).await.unwrap(), Turn::Yours);
+        assert_eq!(timeout(PATIENCE, turns[other].next()).await.unwrap(), Turn::After(TURN));
+        holder = ticket.to_string();
+        grant(&replicas[one], &lock, waiting(&holder, ticket)).await;
+    }
+}
+
+/// Whatever a name holds, it is the name of one lock, and what others hear is theirs.
+#[tokio::test]
+async fn any_name_will_do() {
+    let at = fixture().await;
+    let other = at.another().await;
+    let long = "x".repeat(1024);
+    let names = ["", "}", "{", "a}b{c", "with spaces", "\u{1F512}\u{0}\r\n", "a", "a}:f", "a:f", &long];
+    let mut fences = Vec::new();
+    for (number, name) in names.iter().enumerate() {
+        let lock = LockName::new(name);
+        let token = number.to_string();
+        fences.push(grant(&at.redis, &lock, ask(&token, LONG)).await);
+    }
+    for (number, name) in names.iter().enumerate() {
+        let lock = LockName::new(name);
+        let (seen, _) = other.inspect(&lock).await.unwrap().expect("it is held");
+        assert_eq!((seen.token, seen.fence), (number.to_string(), fences[number]), "{name:?}");
+        assert!(seen.left > LONG / 2 && seen.left <= LONG);
+        let mut turns = other.turns(&lock);
+        acquire(&other, &lock, waiting("next", 1)).await;
+        assert!(at.redis.release(&lock, back(&number.to_string())).await.unwrap());
+        assert_eq!(timeout(PATIENCE, turns.next()).await.unwrap(), Turn::Yours, "{name:?}");
+    }
+    let expected: BTreeSet<_> = names.iter().flat_map(|name| places("locks", name)).collect();
+    assert_eq!(at.names().await.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+/// What a holder tells of itself reaches others as it is, and goes with it.
+#[tokio::test]
+async fn metadata_is_any_text() {
+    let at = fixture().await;
+    let all: String = (0..=0x10_FFFF_u32).step_by(97).filter_map(char::from_u32).collect();
+    for text in ["", "\u{0}", "\r\n$5\r\n", "{\"host\": \"a\"}", &all] {
+        let lock = LockName::new("metadata");
+        at.redis.acquire(&lock, ask("a", LONG), Some(text)).await.unwrap();
+        let (_, taken) = at.redis.acquire(&lock, ask("b", LONG), Some("b")).await.unwrap();
+        assert_eq!(taken.as_deref(), Some(text));
+        let (_, seen) = at.redis.inspect(&lock).await.unwrap().expect("it is held");
+        assert_eq!(seen.as_deref(), Some(text));
+        at.redis.acquire(&lock, ask("a", LONG), None).await.unwrap();
+        assert_eq!(at.redis.inspect(&lock).await.unwrap().expect("it is held").1, None);
+        at.redis.release(&lock, back("a")).await.unwrap();
+    }
+}
+
+/// What lies under our names and was put there by somebody else does not stand in the way for ever. Fails if a lock
+/// without an end is believed, or a floor that would stop fences from growing.
+#[tokio::test]
+async fn what_others_put_there_is_removed() {
+    let at = fixture().await;
+    let lock = LockName::new("foreign");
+    let [name, floor] = places("locks", "foreign");
+    let junk: [&[&str]; 7] = [
+        &["SET", &name, "x"],
+        &["RPUSH", &name, "x"],
+        &["RPUSH", &floor, "x"],
+        &["SET", &floor, "junk"],
+        &["SET", &floor, "9007199254740993"],
+        &["HSET", &name, "t", "somebody"],
+        &["HSET", &name, "x", "y", "r", "junk", "u", "junk"],
+    ];
+    for command in junk {
+        let () = at.server.run(&["FLUSHALL"]).await;
+        let _: redis::Value = at.server.run(command).await;
+        assert_eq!(at.redis.inspect(&lock).await.unwrap(), None, "{command:?}");
+        assert_eq!(at.redis.extend(&lock, "a", None, LONG).await.unwrap() == Extended::Gone, command[2] != "t");
+        assert!(!at.redis.raise(&lock, "a", Fence(1)).await.unwrap());
+        assert!(!at.redis.release(&lock, back("a")).await.unwrap());
+        let now = Fence(micros(&at.server).await);
+        let fence = grant(&at.redis, &lock, ask("a", LONG)).await;
+        assert!(fence >= now && fence < Fence(now.0 + 60_000_000), "{command:?}");
+        assert!(at.redis.raise(&lock, "a", fence.next()).await.unwrap());
+        assert!(at.redis.release(&lock, back("a")).await.unwrap());
+        assert!(grant(&at.redis, &lock, ask("a", LONG)).await > fence.next());
+    }
+}
+
+/// A server that forgot its scripts is told them again, in the same operation.
+#[tokio::test]
+async fn forgotten_scripts_come_back() {
+    let at = fixture().await;
+    let lock = LockName::new("flush");
+    let forget = async || at.server.run::<()>(&["SCRIPT", "FLUSH"]).await;
+    forget().await;
+    let fence = grant(&at.redis, &lock, ask("a", LONG)).await;
+    forget().await;
+    assert_eq!(at.redis.extend(&lock, "a", Some(2), LONG).await.unwrap(), Extended::Held(fence, 2));
+    forget().await;
+    assert!(at.redis.raise(&lock, "a", Fence(fence.0 + 5)).await.unwrap());
+    forget().await;
+    assert_eq!(at.redis.extend(&lock, "a", Some(1), LONG).await.unwrap(), Extended::Held(Fence(fence.0 + 5), 2));
+    forget().await;
+    assert!(at.redis.release(&lock, Release { seq: 2, ..back("a") }).await.unwrap());
 }
