@@ -7,15 +7,13 @@ use tower_singleflight::{
         Backend, BackendError, Completed, ErrorKind, Fence, Notice, Owner, Reason, Redis,
         contract::{LockName, LockReplica},
     },
-    protocol::{
-        lease::Inbox,
-        lock::{Acquire, Place, Release, Turn},
-    },
+    protocol::lock::{Release, Turn},
 };
 
 use crate::support::{
     Server,
     calls::{LONG, ask, follow, hit, key, lead, record, told},
+    locks::{ask as alone, back, waiting},
 };
 
 /// The command in the documentation of `backend::redis`, up to its last word.
@@ -61,20 +59,18 @@ async fn everything(url: &str) -> Result<(), BackendError> {
 async fn locks([a, b]: [LockReplica; 2]) -> Result<(), BackendError> {
     let lock = LockName::new("rights");
     let mut turns = b.turns(&lock);
-    let place = Some(Place { ticket: 1, inbox: Inbox([0; 12]) });
-    let ask = |token, place| Acquire { token, seq: 1, ttl: LONG, place, sole: true, linger: LONG };
-    a.acquire(&lock, ask("a", None), None).await?;
-    b.acquire(&lock, ask("b", place), None).await?;
+    a.acquire(&lock, alone("a", LONG), None).await?;
+    b.acquire(&lock, waiting("b", 1), None).await?;
     a.extend(&lock, "a", None, LONG).await?;
     a.raise(&lock, "a", Fence(1)).await?;
     a.inspect(&lock).await?;
-    a.release(&lock, Release { token: "a", seq: 1, undo: true, ticket: None }).await?;
+    a.release(&lock, back("a")).await?;
     assert_eq!(turns.next().await, Turn::Yours);
-    b.acquire(&lock, ask("b", place), None).await?;
-    b.release(&lock, Release { token: "b", seq: 1, undo: true, ticket: None }).await?;
+    b.acquire(&lock, waiting("b", 1), None).await?;
+    b.release(&lock, Release { undo: true, ..back("b") }).await?;
     // Nobody acknowledges anything here, but it may be asked.
     let acknowledged = LockName::new("acknowledged").acknowledged_by(1, Duration::from_millis(1));
-    match a.acquire(&acknowledged, ask("a", None), None).await {
+    match a.acquire(&acknowledged, alone("a", LONG), None).await {
         Err(error) if error.kind() != ErrorKind::Unknown => Err(error),
         _ => Ok(()),
     }

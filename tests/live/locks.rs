@@ -9,10 +9,7 @@ use tower_singleflight::{
         Fence, Redis,
         contract::{LockName, LockReplica},
     },
-    protocol::{
-        lease::Inbox,
-        lock::{Acquire, Acquired, Extended, PLACES, Place, REMEMBER, Release, TURN, Turn},
-    },
+    protocol::lock::{Acquire, Acquired, Extended, PLACES, REMEMBER, Release, TURN, Turn},
 };
 
 use crate::{
@@ -21,6 +18,7 @@ use crate::{
         Server,
         calls::{LONG, PATIENCE},
         forge,
+        locks::{acquire, ask, back, grant, places, waiting},
     },
 };
 
@@ -41,12 +39,6 @@ const HELP: &str = "
     end
     return redis.call('PTTL', KEYS[1])
 ";
-
-/// Where a lock and its floor lie.
-fn places(app: &str, name: &str) -> [String; 2] {
-    let lock = format!("sf1:{app}:lock:{{{name}}}");
-    [lock.clone(), lock + ":f"]
-}
 
 /// Whatever happens to a lock, the scripts do what the model does.
 ///
@@ -120,29 +112,6 @@ impl Fixture {
 
     async fn another(&self) -> LockReplica {
         Redis::connect(&self.server.url(), "locks").await.unwrap().into()
-    }
-}
-
-fn ask(token: &str, ttl: Duration) -> Acquire<&str> {
-    Acquire { token, seq: 1, ttl, place: None, sole: true, linger: Duration::ZERO }
-}
-
-fn waiting(token: &str, ticket: u64) -> Acquire<&str> {
-    Acquire { place: Some(Place { ticket, inbox: Inbox([0; 12]) }), ..ask(token, LONG) }
-}
-
-fn back(token: &str) -> Release<&str> {
-    Release { token, seq: 1, undo: false, ticket: None }
-}
-
-async fn acquire(redis: &LockReplica, lock: &LockName, ask: Acquire<&str>) -> Acquired {
-    redis.acquire(lock, ask, None).await.unwrap().0
-}
-
-async fn grant(redis: &LockReplica, lock: &LockName, ask: Acquire<&str>) -> Fence {
-    match acquire(redis, lock, ask).await {
-        Acquired::Granted(fence) => fence,
-        other => panic!("expected to hold it, got {other:?}"),
     }
 }
 

@@ -16,6 +16,7 @@ mod hyper_server;
 mod leftovers;
 #[path = "../common/lock_histories.rs"]
 mod lock_histories;
+mod lock_travels;
 mod locks;
 mod losses;
 mod outage;

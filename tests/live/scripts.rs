@@ -89,16 +89,27 @@ async fn none_touches_two_slots() {
 async fn each_touches_only_the_keys_it_declares() {
     let server = Server::start();
     let redis = Redis::connect(&server.url(), "declared").await.unwrap();
+    let counts = declared(&server, async || {
+        let key = key("declared");
+        for key in [&key, &key.variant("one")] {
+            every_operation(&redis, key, async |_| {}).await;
+        }
+        lead(&redis, &key.variant("two"), 1).await;
+        redis.put(&key, record("x", LONG)).await.unwrap();
+    });
+    // The state alone, with the record, and with a large one; for variants one more, and for no other key.
+    let expected = BTreeSet::from([(false, 1), (false, 2), (false, 3), (true, 2), (true, 3), (true, 4)]);
+    assert_eq!(counts.await, expected);
+}
+
+/// How many keys the scripts of these operations declare, and whether it is for a variant (or a lock); each touches no
+/// other.
+pub async fn declared(server: &Server, operations: impl AsyncFnOnce()) -> BTreeSet<(bool, usize)> {
     let mut monitor = BufReader::new(TcpStream::connect(("127.0.0.1", server.port())).await.unwrap());
     monitor.write_all(b"MONITOR\r\n").await.unwrap();
     let mut lines = monitor.lines();
     assert_eq!(lines.next_line().await.unwrap().unwrap(), "+OK");
-    let key = key("declared");
-    for key in [&key, &key.variant("one")] {
-        every_operation(&redis, key, async |_| {}).await;
-    }
-    lead(&redis, &key.variant("two"), 1).await;
-    redis.put(&key, record("x", LONG)).await.unwrap();
+    operations().await;
     let () = server.run(&["ECHO", "the end"]).await;
     let (mut declared, mut counts) = (Vec::<String>::new(), BTreeSet::new());
     loop {
@@ -106,7 +117,7 @@ async fn each_touches_only_the_keys_it_declares() {
         let (from, words) = line.split_once("] ").unwrap();
         let words: Vec<&str> = words.trim_matches('"').split("\" \"").collect();
         match words[0].to_ascii_uppercase().as_str() {
-            "ECHO" => break,
+            "ECHO" => break counts,
             "EVAL" | "EVALSHA" => {
                 let count: usize = words[2].parse().unwrap();
                 declared = words[3..3 + count].iter().map(|&name| name.to_owned()).collect();
@@ -121,8 +132,6 @@ async fn each_touches_only_the_keys_it_declares() {
             _ => {}
         }
     }
-    // The state alone, with the record, and with a large one; for variants one more, and for no other key.
-    assert_eq!(counts, BTreeSet::from([(false, 1), (false, 2), (false, 3), (true, 2), (true, 3), (true, 4)]));
 }
 
 /// Calls every operation, in all its forms, and reports each.

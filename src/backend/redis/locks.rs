@@ -70,7 +70,7 @@ impl Inner {
             inbox.as_bytes(),
         ];
         args.extend(metadata.as_deref().map(str::as_bytes));
-        let (answer, replicas) = self.on_lock(&script::LOCK_ACQUIRE, key, &args, wait(key).as_ref()).await?;
+        let (answer, replicas) = self.on_lock(&script::LOCK_ACQUIRE, key, &args, self.wait(key).as_ref()).await?;
         match number(&answer, 0)? {
             1 => {
                 acknowledged(key, &replicas)?;
@@ -90,7 +90,7 @@ impl Inner {
         let seq = seq.map(|seq| seq.to_string()).unwrap_or_default();
         let (ttl, linger) = (millis(ttl), millis(self.settings.linger));
         let args = [token.as_bytes(), seq.as_bytes(), ttl.as_bytes(), linger.as_bytes()];
-        let (answer, replicas) = self.on_lock(&script::LOCK_EXTEND, key, &args, wait(key).as_ref()).await?;
+        let (answer, replicas) = self.on_lock(&script::LOCK_EXTEND, key, &args, self.wait(key).as_ref()).await?;
         match number(&answer, 0)? {
             1 => {
                 acknowledged(key, &replicas)?;
@@ -156,14 +156,16 @@ impl Inner {
     fn lock_lane(&self, key: &LockKey) -> &Lane {
         if key.replicas > 0 { &self.bodies } else { &self.commands }
     }
-}
 
-/// Asks how many replicas have what this connection has written.
-fn wait(key: &LockKey) -> Option<Cmd> {
-    let mut command = redis::cmd("WAIT");
-    // No patience at all would be taken for patience without an end.
-    command.arg(key.replicas).arg(millis(key.patience));
-    (key.replicas > 0).then_some(command)
+    /// Asks how many replicas have what this connection has written. Redis gives up before its answer is given up here:
+    /// else replicas that are away would pass for a server that hangs.
+    fn wait(&self, key: &LockKey) -> Option<Cmd> {
+        let patience = key.patience.min(self.settings.body_timeout / 2);
+        let mut command = redis::cmd("WAIT");
+        // No patience at all would be taken for patience without an end.
+        command.arg(key.replicas).arg(millis(patience));
+        (key.replicas > 0).then_some(command)
+    }
 }
 
 /// Fails if too few replicas have what was granted.

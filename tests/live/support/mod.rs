@@ -4,6 +4,7 @@ pub mod calls;
 pub mod example;
 pub mod fleet;
 pub mod forge;
+pub mod locks;
 pub mod proxy;
 pub mod replica;
 pub mod server;
