@@ -6,7 +6,7 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 use super::{BackendError, Fence, Locals, Watch};
 use crate::{
     key::Key,
-    protocol::lock::{Extended, Release, Turn},
+    protocol::lock::{Extended, Grant, Release},
 };
 
 /// A token as it travels.
@@ -45,7 +45,15 @@ pub(crate) struct Acquire {
 pub(crate) enum Acquired {
     Granted(Fence),
     Taken { left: Duration, metadata: Option<Arc<str>> },
-    Spoken(Duration),
+}
+
+/// What one who waits hears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// The lock is its own.
+    Granted(Grant),
+    /// Messages may have been lost: it should ask again.
+    Again,
 }
 
 /// A lock that is held, as anyone sees it.
@@ -65,8 +73,8 @@ pub(crate) trait Locks: Send + Sync {
     /// What the callers of this process share.
     fn locals(&self) -> &Locals;
 
-    /// Hears whose turn it is from now on.
-    fn turns(&self, key: &LockKey) -> Watch<Turn>;
+    /// Hears what is granted to those of this process who wait.
+    fn calls(&self, key: &LockKey) -> Watch<Call>;
 
     /// Takes the lock, or a place among those who wait.
     fn acquire<'a>(&'a self, key: &'a LockKey, acquire: Acquire) -> Reply<'a, Acquired>;

@@ -12,13 +12,12 @@ use bytes::Bytes;
 
 use super::{
     Backend, BackendError, Begin, Begun, Completed, Fence, Found, Lifetimes, Locals, Notice, Owner, Reason, Record,
-    Renewed, Watches,
+    Renewed, Watches, lock::Call,
 };
 use crate::{
     key::Key,
     protocol::{
         lease::Inbox,
-        lock::Turn,
         store::{self, Seen, Slot, Told},
         time,
     },
@@ -45,14 +44,14 @@ pub struct Memory {
     store: Arc<Mutex<Store>>,
     inbox: Inbox,
     watches: Watches,
-    turns: Watches<Turn>,
+    calls: Watches<Call>,
     locals: Locals,
 }
 
 /// Where a replica hears.
 struct Replica {
     watches: Watches,
-    turns: Watches<Turn>,
+    calls: Watches<Call>,
 }
 
 struct Store {
@@ -118,17 +117,17 @@ impl Memory {
     }
 
     fn on(store: Arc<Mutex<Store>>) -> Self {
-        let (watches, turns) = (Watches::default(), Watches::default());
+        let (watches, calls) = (Watches::default(), Watches::default());
         let inbox = {
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
             let mut inbox = [0; 12];
             inbox[8..].copy_from_slice(&store.next_inbox.to_be_bytes());
             store.next_inbox += 1;
             store.replicas.retain(|_, replica| replica.watches.is_held());
-            store.replicas.insert(Inbox(inbox), Replica { watches: watches.clone(), turns: turns.clone() });
+            store.replicas.insert(Inbox(inbox), Replica { watches: watches.clone(), calls: calls.clone() });
             Inbox(inbox)
         };
-        Self { store, inbox, watches, turns, locals: Locals::default() }
+        Self { store, inbox, watches, calls, locals: Locals::default() }
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

@@ -1,6 +1,6 @@
 //! One caller's way to a lock: attempts, and what it waits for between them.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
 use tokio::time::sleep_until;
 
@@ -10,17 +10,16 @@ use super::{
     config::Config,
     error::{LockError, QuorumError},
     held::{Grant, Held},
-    local::{Foremost, next_seq},
+    local::{Foremost, Moment, next_seq},
     parties::Parties,
 };
 use crate::{
     backend::{
         Watch,
-        lock::{Acquire, Acquired},
+        lock::{Acquire, Acquired, Call},
     },
     protocol::{
         lease::Fence,
-        lock::Turn,
         quorum::{Hold, Verdict, Vote, Wait},
     },
 };
@@ -36,9 +35,11 @@ pub(super) struct Claim {
     parties: Parties,
     /// Who waits has one.
     ticket: Option<u64>,
-    watches: Vec<Watch<Turn>>,
+    calls: Vec<Watch<Call>>,
     traces: Vec<Trace>,
+    /// The last attempt, and when its first request was sent.
     seq: u64,
+    sent: Moment,
     _foremost: Foremost,
 }
 
@@ -83,7 +84,9 @@ impl Claim {
             };
             let Some(pause) = pause else { return Err(LockError::Cancelled) };
             *last = Some(refusal.into());
-            claim.pause(pause).await;
+            if let Some(grant) = claim.pause(pause).await {
+                return Ok(claim.hold(grant));
+            }
         }
     }
 
@@ -102,17 +105,17 @@ impl Claim {
 
     fn new(parties: Parties, ticket: Option<u64>, foremost: Foremost) -> Self {
         let (nodes, key) = (&parties.config.nodes, &parties.config.key);
-        // Before the first attempt: a turn that comes right behind its answer is heard.
-        let watches = match ticket {
-            Some(_) => nodes.iter().map(|node| node.0.turns(key)).collect(),
+        // Before the first attempt: a grant that comes right behind its answer is heard.
+        let calls = match ticket {
+            Some(_) => nodes.iter().map(|node| node.0.calls(key)).collect(),
             None => Vec::new(),
         };
         let traces = vec![Trace::Clean; nodes.len()];
-        Self { parties, ticket, watches, traces, seq: 0, _foremost: foremost }
+        Self { parties, ticket, calls, traces, seq: 0, sent: Moment::ZERO, _foremost: foremost }
     }
 
     async fn attempt(&mut self) -> Result<Grant, Refusal> {
-        let Self { parties, ticket, traces, seq, .. } = self;
+        let Self { parties, ticket, traces, seq, sent, .. } = self;
         let config = &parties.config;
         *seq = next_seq();
         traces.fill(Trace::Unknown);
@@ -124,7 +127,7 @@ impl Claim {
             sole: config.nodes.len() == 1,
             metadata: config.metadata.clone(),
         };
-        let sent = parties.local.now();
+        *sent = parties.local.now();
         let mut ballot = config.ask(|node| node.0.acquire(&config.key, acquire.clone()));
         let refused = Trace::of_refusal(*ticket);
         let mut heard = Heard::default();
@@ -139,7 +142,7 @@ impl Claim {
             })
             .await;
         let term = config.term(config.ttl);
-        match (verdict, Hold::begun(parties.local.now(), sent, term)) {
+        match (verdict, Hold::begun(parties.local.now(), *sent, term)) {
             (Verdict::Reached, Some(hold)) => Ok(Grant { hold, fence: heard.fence }),
             (Verdict::Reached, None) => Err(Refusal::Failed(ballot.late())),
             // Divided: the others would be enough, were it free on them.
@@ -148,33 +151,54 @@ impl Claim {
         }
     }
 
-    /// Takes back what was granted. A place is kept: also where nobody knows whether there is one.
+    /// Takes back what was granted, or may have been. Places are kept where the node said that there is one.
     fn step_back(&mut self) {
-        let kept = Trace::of_refusal(self.ticket);
-        let granted: Vec<_> = self
+        let kept = if self.ticket.is_some() { Trace::Undone } else { Trace::Clean };
+        let undone: Vec<_> = self
             .traces
             .iter_mut()
-            .map(|trace| if *trace == Trace::Place { Trace::Clean } else { std::mem::replace(trace, kept) })
+            .map(|trace| if *trace == Trace::Place { Trace::Clean } else { mem::replace(trace, kept) })
             .collect();
-        self.parties.undo(&granted, self.seq, None);
+        self.parties.undo(&undone, self.seq, self.ticket);
     }
 
-    /// Waits for its turn, and not longer than `pause`.
-    async fn pause(&mut self, pause: Duration) {
-        let local = Arc::clone(&self.parties.local);
+    /// Waits until a quorum has granted the lock to it, and not longer than `pause`.
+    async fn pause(&mut self, pause: Duration) -> Option<Grant> {
+        let parties = self.parties.clone();
+        let (config, local) = (&parties.config, &parties.local);
         let mut wait = Wait::new(self.traces.len(), local.now().after(pause));
+        let mut fence = Fence::NONE;
         while local.now() < wait.due() {
-            tokio::select! {
-                (node, turn) = next(&mut self.watches) => wait.told(local.now(), node, turn),
-                () = sleep_until(local.at(wait.due())) => {}
+            let (node, call) = tokio::select! {
+                call = next(&mut self.calls) => call,
+                () = sleep_until(local.at(wait.due())) => return None,
+            };
+            let now = local.now();
+            match call {
+                // Where the attempt is being undone, so may be what was granted to it. And what replicas must acknowledge
+                // is not held before they have.
+                Call::Granted(grant)
+                    if (Some(grant.ticket), grant.seq) == (self.ticket, self.seq)
+                        && self.traces[node] != Trace::Undone
+                        && config.key.replicas == 0 =>
+                {
+                    self.traces[node] = Trace::Held;
+                    fence = fence.max(grant.fence);
+                    if wait.granted(now, node) {
+                        let hold = Hold::granted(now, self.sent, config.term(config.ttl));
+                        return hold.map(|hold| Grant { hold, fence });
+                    }
+                }
+                Call::Granted(_) | Call::Again => wait.again(now),
             }
         }
+        None
     }
 
     /// What was granted is the caller's to give back.
     fn hold(mut self, grant: Grant) -> Arc<Held> {
-        let traces = std::mem::take(&mut self.traces);
-        Held::new(self.parties.clone(), grant, traces)
+        let traces = mem::take(&mut self.traces);
+        Held::new(self.parties.clone(), grant, traces, self.ticket)
     }
 }
 
@@ -197,11 +221,6 @@ impl Heard {
                 self.taken.holder = self.taken.holder.take().or_else(|| metadata.map(|holder| holder.to_string()));
                 Vote::No
             }
-            Acquired::Spoken(left) => {
-                self.left.push(left);
-                self.taken.nodes.push(node);
-                Vote::No
-            }
         }
     }
 
@@ -221,10 +240,10 @@ impl From<Refusal> for LockError {
 }
 
 /// The next message of any node.
-async fn next(watches: &mut [Watch<Turn>]) -> (usize, Turn) {
+async fn next(calls: &mut [Watch<Call>]) -> (usize, Call) {
     poll_fn(|cx| {
-        let heard = watches.iter_mut().enumerate().find_map(|(node, watch)| match watch.poll_next(cx) {
-            Poll::Ready(turn) => Some((node, turn)),
+        let heard = calls.iter_mut().enumerate().find_map(|(node, calls)| match calls.poll_next(cx) {
+            Poll::Ready(call) => Some((node, call)),
             Poll::Pending => None,
         });
         heard.map_or(Poll::Pending, Poll::Ready)

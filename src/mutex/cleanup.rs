@@ -36,6 +36,8 @@ pub(super) enum Trace {
     Held,
     /// A grant, or one that is still to come.
     Unknown,
+    /// What was there is being taken back.
+    Undone,
 }
 
 impl Trace {
@@ -52,11 +54,16 @@ impl Parties {
     }
 
     /// Gives back what is held, for `life` at most. Tells the outcome as soon as it is decided.
-    pub(super) fn release(self, traces: Vec<Trace>, life: Duration) -> oneshot::Receiver<Result<(), LockError>> {
+    pub(super) fn release(
+        self,
+        traces: Vec<Trace>,
+        ticket: Option<u64>,
+        life: Duration,
+    ) -> oneshot::Receiver<Result<(), LockError>> {
         let (tell, told) = oneshot::channel();
         let parties = self.clone();
         let mut work = Box::pin(async move {
-            let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket: None };
+            let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket };
             let mut left = traces;
             let mut ballot = parties.config.ask(|node| node.0.release(&parties.config.key, release.clone()));
             let verdict = ballot.decide(|node, released| note(&mut left[node], released)).await;

@@ -50,14 +50,16 @@ struct Facts {
     /// The nodes said that it was over before its time.
     refused: bool,
     traces: Vec<Trace>,
+    /// Of the place that may be left on a node that did not grant it yet.
+    ticket: Option<u64>,
     /// The longest lease that a node may keep.
     life: Duration,
 }
 
 impl Held {
-    pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>) -> Arc<Self> {
+    pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>, ticket: Option<u64>) -> Arc<Self> {
         let (raised, life) = (parties.config.nodes.len() == 1, parties.config.ttl);
-        let facts = Facts { fence: grant.fence, raised, refused: false, traces, life };
+        let facts = Facts { fence: grant.fence, raised, refused: false, traces, ticket, life };
         Arc::new(Self {
             parties,
             hold: watch::Sender::new(grant.hold),
@@ -90,7 +92,7 @@ impl Held {
         match (verdict, Hold::begun(parties.local.now(), sent, term)) {
             (Verdict::Reached, Some(hold)) => {
                 drop(ballot);
-                Ok(Self::new(parties, Grant { hold, fence }, traces))
+                Ok(Self::new(parties, Grant { hold, fence }, traces, None))
             }
             (Verdict::Reached, None) => Err(LockError::Expired),
             (Verdict::Refused, _) => Err(LockError::NotHeld),
@@ -183,6 +185,8 @@ impl Held {
         }
         let mut ballot = config.ask(|node| node.0.raise(&config.key, parties.token.text(), fence));
         match ballot.decide(|_, raised| if raised { Vote::Yes } else { Vote::No }).await {
+            // Only if it was held all the time: else a later holder may have a smaller one.
+            Verdict::Reached if !self.is_sure() => Err(self.end()),
             Verdict::Reached => {
                 self.facts().raised = true;
                 Ok(fence)
@@ -242,12 +246,12 @@ impl Held {
 
     /// Gives it back, in a task of its own.
     pub(super) fn release(&self) -> oneshot::Receiver<Result<(), LockError>> {
-        let (traces, life) = {
+        let (traces, ticket, life) = {
             let facts = self.facts();
-            (facts.traces.clone(), facts.life)
+            (facts.traces.clone(), facts.ticket, facts.life)
         };
         self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
-        self.parties.clone().release(traces, life)
+        self.parties.clone().release(traces, ticket, life)
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

@@ -27,8 +27,8 @@
 //!
 //! # Waiting
 //!
-//! Who finds the lock taken is woken by its release, in the order in which they came, and never polls: as a fall-back it looks
-//! again when the lease that it was told of is over. Callers of one process queue in the process; one of them at a time asks
+//! Who finds the lock taken is granted it by its release, in the order in which they came, and never polls: the message is the
+//! grant. As a fall-back it looks again when the lease that it was told of is over. Callers of one process queue in the process; one of them at a time asks
 //! the nodes.
 //!
 //! # What goes wrong

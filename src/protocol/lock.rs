@@ -3,18 +3,16 @@
 //! `backend::Memory` is this value behind a mutex; the Lua scripts of `backend::Redis` are the same transitions once more.
 //!
 //! ```text
-//!            acquire: Granted                    release, somebody waits
-//!   free ───────────────────────▶ held by token ─────────────────────────▶ the turn of the first who waits
-//!    ▲  ▲                          │   ▲    │                               │        │              │
-//!    │  │      lease over          │   └────┘ extend; acquire by another:   │        │ it acquires, or its turn
-//!    │  └──────────────────────────┘          Taken, its place is noted     │        │ is over and anyone does
-//!    │                                                                      │        ▼
-//!    └──────── nobody acquires for a second, or the last place is given up ─┘      held
+//!            acquire: Granted                    release, somebody waits and hears
+//!   free ───────────────────────▶ held by token ──────────────────────────────────▶ held by the first who waits
+//!    ▲                             │   ▲    │
+//!    │  release, lease over        │   └────┘ extend; acquire by another: Taken, its place is noted
+//!    └─────────────────────────────┘
 //! ```
 //!
-//! A release gives the turn to the one that has waited longest, for a moment in which nobody else is granted the lock:
-//! else whoever releases and acquires again, without a message in between, would always come first. It tells two of
-//! those who wait, whatever their number: the first that it is its turn, and the second to look whether the first came.
+//! A release grants the lock to the one that has waited longest, and tells it so: the message is the grant, and nothing
+//! more has to be asked. Whoever releases and acquires again comes behind those who wait. A place whose inbox is gone, because
+//! its process is, is passed over.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -25,12 +23,6 @@ use super::{
 };
 
 type Instant = time::Instant<time::Store>;
-
-/// How long a turn lasts: several hops and a busy process.
-pub const TURN: Duration = Duration::from_millis(100);
-
-/// How long a lock that is free remembers who waits for it.
-pub const REMEMBER: Duration = Duration::from_secs(1);
 
 /// So many places at most. Who comes later waits without one, for the end of the lease.
 pub const PLACES: usize = 1024;
@@ -44,13 +36,15 @@ pub struct Place {
     pub inbox: Inbox,
 }
 
-/// What one who waits is told.
+/// The lock was granted to one who waited for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Turn {
-    /// The lock is free, and for a moment for this one alone.
-    Yours,
-    /// It is another's turn; whether that one came shows after this long.
-    After(Duration),
+pub struct Grant {
+    /// To whom.
+    pub ticket: u64,
+    /// The request that waited: the lease is as long as it asked for, and began after it was sent.
+    pub seq: u64,
+    /// Held under this fence.
+    pub fence: Fence,
 }
 
 /// What is known of one name.
@@ -64,15 +58,19 @@ pub struct Lock<T> {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State<T> {
-    phase: Phase<T>,
-    queue: VecDeque<Place>,
+    held: Held<T>,
+    queue: VecDeque<Waiter<T>>,
     expires: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Phase<T> {
-    Held(Held<T>),
-    Turn { ticket: u64, until: Instant },
+struct Waiter<T> {
+    place: Place,
+    token: T,
+    seq: u64,
+    ttl: Duration,
+    sole: bool,
+    linger: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -116,8 +114,6 @@ pub enum Acquired {
     Granted(Fence),
     /// Another one holds it, and its lease ends after this long unless it is extended.
     Taken(Duration),
-    /// It is free, but for this long it is another's turn.
-    Spoken(Duration),
 }
 
 /// What a node answers to an extension.
@@ -140,7 +136,7 @@ pub struct Release<T> {
     pub seq: u64,
     /// What the attempt with this very `seq` was granted was never held by one who knew: its traces go as well.
     pub undo: bool,
-    /// The place to give up as well.
+    /// The place to give up as well, unless a younger request has noted it.
     pub ticket: Option<u64>,
 }
 
@@ -155,9 +151,6 @@ pub struct Seen<T> {
     pub left: Duration,
 }
 
-/// Messages, in the order in which they are sent.
-pub type Told = Vec<(Inbox, Turn)>;
-
 impl<T> Default for Lock<T> {
     fn default() -> Self {
         Self { state: None, floor: None }
@@ -168,43 +161,24 @@ impl<T: Clone + Eq> Lock<T> {
     /// Takes the lock, or a place among those who wait for it.
     pub fn acquire(&mut self, now: Instant, ask: Acquire<T>) -> Acquired {
         self.expire(now);
-        let left = match self.state.as_ref().map(|state| (&state.phase, state.expires)) {
-            Some((Phase::Held(held), expires)) if held.token != ask.token || held.seq > ask.seq => {
-                Some(Acquired::Taken(expires.since(now)))
-            }
-            Some((Phase::Turn { ticket, until }, _))
-                if ask.place.is_none_or(|place| place.ticket != *ticket) && now < *until =>
-            {
-                Some(Acquired::Spoken(until.since(now)))
-            }
-            _ => None,
-        };
-        if let Some(refused) = left {
-            if let Some(place) = ask.place {
-                self.note(place);
-            }
-            return refused;
+        if let Some(State { held, expires, .. }) = &self.state
+            && (held.token != ask.token || held.seq > ask.seq)
+        {
+            let left = expires.since(now);
+            self.note(ask);
+            return Acquired::Taken(left);
         }
-        let State { phase, mut queue, .. } = self.state.take().unwrap_or_else(|| State {
-            phase: Phase::Turn { ticket: 0, until: now },
-            queue: VecDeque::new(),
-            expires: now,
-        });
-        queue.retain(|place| ask.place.is_none_or(|own| own.ticket != place.ticket));
-        let (fence, floored) = match phase {
+        let (held, mut queue) = self.state.take().map(|state| (state.held, state.queue)).unzip();
+        if let (Some(queue), Some(place)) = (&mut queue, ask.place) {
+            queue.retain(|waiter: &Waiter<T>| waiter.place.ticket != place.ticket);
+        }
+        let (fence, floored) = match held {
             // What an earlier attempt was granted may have been held: whoever undoes this one leaves the floor.
-            Phase::Held(held) => (held.fence, held.floored && held.seq == ask.seq),
-            Phase::Turn { .. } => {
-                let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
-                (floor.next().max(Fence(now.as_micros())), self.floor.is_none())
-            }
+            Some(held) => (held.fence, held.floored && held.seq == ask.seq),
+            None => (self.next_fence(now, Fence::NONE), self.floor.is_none()),
         };
-        let expires = now.after(ask.ttl);
-        let held = Held { token: ask.token, seq: ask.seq, fence, floored };
-        self.state = Some(State { phase: Phase::Held(held), queue, expires });
-        if ask.sole {
-            self.raise_floor(fence, expires.after(ask.linger));
-        }
+        let Acquire { token, seq, ttl, sole, linger, .. } = ask;
+        self.grant(now, Held { token, seq, fence, floored }, ttl, sole.then_some(linger), queue.unwrap_or_default());
         Acquired::Granted(fence)
     }
 
@@ -213,11 +187,10 @@ impl<T: Clone + Eq> Lock<T> {
     pub fn extend(&mut self, now: Instant, token: &T, seq: Option<u64>, ttl: Duration, linger: Duration) -> Extended {
         self.expire(now);
         let Some(state) = &mut self.state else { return Extended::Gone };
-        let held = match &mut state.phase {
-            Phase::Held(held) if held.token == *token => held,
-            Phase::Held(_) => return Extended::Taken,
-            Phase::Turn { .. } => return Extended::Gone,
-        };
+        let held = &mut state.held;
+        if held.token != *token {
+            return Extended::Taken;
+        }
         if seq.is_none_or(|seq| seq >= held.seq) {
             held.seq = seq.unwrap_or(held.seq);
             state.expires = now.after(ttl);
@@ -229,28 +202,33 @@ impl<T: Clone + Eq> Lock<T> {
         Extended::Held(fence, seq)
     }
 
-    /// Gives the lock back, if `token` holds it and has asked for nothing since, and tells who is next.
-    pub fn release(&mut self, now: Instant, release: &Release<T>) -> (bool, Told) {
+    /// Gives the lock back, if `token` holds it and has asked for nothing since, and grants it to the first of those who wait
+    /// and whose inbox `hears`. Returns whether it was held, and who has to be told.
+    pub fn release(
+        &mut self,
+        now: Instant,
+        release: &Release<T>,
+        hears: impl Fn(Inbox) -> bool,
+    ) -> (bool, Option<(Inbox, Grant)>) {
         self.expire(now);
-        let Some(state) = &mut self.state else { return (false, Vec::new()) };
-        state.queue.retain(|place| release.ticket != Some(place.ticket));
-        match &state.phase {
-            Phase::Held(held) if held.token == release.token && held.seq <= release.seq => {
-                let is_own = held.floored && held.seq == release.seq;
-                if release.undo && is_own && self.floor.is_some_and(|floor| floor.fence == held.fence) {
-                    self.floor = None;
-                }
-                (true, self.pass_on(now))
-            }
-            Phase::Turn { ticket, .. } if release.ticket == Some(*ticket) => (false, self.pass_on(now)),
-            _ => (false, Vec::new()),
+        let Some(state) = &mut self.state else { return (false, None) };
+        // A place that a younger request has noted is kept.
+        state.queue.retain(|waiter| release.ticket != Some(waiter.place.ticket) || waiter.seq > release.seq);
+        let held = &state.held;
+        if held.token != release.token || held.seq > release.seq {
+            return (false, None);
         }
+        let is_own = held.floored && held.seq == release.seq;
+        if release.undo && is_own && self.floor.is_some_and(|floor| floor.fence == held.fence) {
+            self.floor = None;
+        }
+        (true, self.pass_on(now, hears))
     }
 
     /// Makes all fences to come greater than `fence`, while `token` holds the lock; its own becomes `fence` if that is greater.
     pub fn raise(&mut self, now: Instant, token: &T, fence: Fence, linger: Duration) -> bool {
         self.expire(now);
-        let Some(State { phase: Phase::Held(held), expires, .. }) = &mut self.state else { return false };
+        let Some(State { held, expires, .. }) = &mut self.state else { return false };
         if held.token != *token {
             return false;
         }
@@ -263,9 +241,8 @@ impl<T: Clone + Eq> Lock<T> {
     /// Who holds it.
     pub fn inspect(&mut self, now: Instant) -> Option<Seen<T>> {
         self.expire(now);
-        let state = self.state.as_ref()?;
-        let Phase::Held(held) = &state.phase else { return None };
-        Some(Seen { token: held.token.clone(), fence: held.fence, left: state.expires.since(now) })
+        let State { held, expires, .. } = self.state.as_ref()?;
+        Some(Seen { token: held.token.clone(), fence: held.fence, left: expires.since(now) })
     }
 
     /// Forgets what has expired by now.
@@ -285,24 +262,55 @@ impl<T: Clone + Eq> Lock<T> {
         self.floor.map_or(state, |floor| floor.expires.max(state))
     }
 
-    /// The next in line has its turn, and who comes after that looks whether it came.
-    fn pass_on(&mut self, now: Instant) -> Told {
-        let Some(mut state) = self.state.take() else { return Vec::new() };
-        let Some(first) = state.queue.pop_front() else { return Vec::new() };
-        let second = state.queue.front().map(|second| (second.inbox, Turn::After(TURN)));
-        let phase = Phase::Turn { ticket: first.ticket, until: now.after(TURN) };
-        self.state = Some(State { phase, queue: state.queue, expires: now.after(REMEMBER) });
-        [(first.inbox, Turn::Yours)].into_iter().chain(second).collect()
+    /// Grants the lock to the next in line.
+    fn pass_on(&mut self, now: Instant, hears: impl Fn(Inbox) -> bool) -> Option<(Inbox, Grant)> {
+        let State { held, mut queue, .. } = self.state.take()?;
+        let Waiter { place, token, seq, ttl, sole, linger } = loop {
+            let waiter = queue.pop_front()?;
+            if hears(waiter.place.inbox) {
+                break waiter;
+            }
+        };
+        let fence = self.next_fence(now, held.fence);
+        let held = Held { token, seq, fence, floored: self.floor.is_none() };
+        self.grant(now, held, ttl, sole.then_some(linger), queue);
+        Some((place.inbox, Grant { ticket: place.ticket, seq, fence }))
     }
 
-    /// Who waits already keeps its place, and may hear elsewhere.
-    fn note(&mut self, place: Place) {
-        let Some(state) = &mut self.state else { return };
+    fn grant(
+        &mut self,
+        now: Instant,
+        held: Held<T>,
+        ttl: Duration,
+        linger: Option<Duration>,
+        queue: VecDeque<Waiter<T>>,
+    ) {
+        let (fence, expires) = (held.fence, now.after(ttl));
+        self.state = Some(State { held, queue, expires });
+        if let Some(linger) = linger {
+            self.raise_floor(fence, expires.after(linger));
+        }
+    }
+
+    fn next_fence(&self, now: Instant, last: Fence) -> Fence {
+        let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
+        floor.max(last).next().max(Fence(now.as_micros()))
+    }
+
+    /// Who waits already keeps its place, and may hear elsewhere. Who holds the lock does not wait for it: that is a request
+    /// which comes late.
+    fn note(&mut self, ask: Acquire<T>) {
+        let (Some(state), Some(place)) = (&mut self.state, ask.place) else { return };
+        if state.held.token == ask.token {
+            return;
+        }
         let room = state.queue.len() < PLACES;
-        match state.queue.iter_mut().find(|noted| noted.ticket == place.ticket) {
-            Some(noted) => *noted = place,
-            None if room => state.queue.push_back(place),
-            None => {}
+        let Acquire { token, seq, ttl, sole, linger, .. } = ask;
+        let waiter = Waiter { place, token, seq, ttl, sole, linger };
+        match state.queue.iter_mut().find(|noted| noted.place.ticket == place.ticket) {
+            Some(noted) if noted.seq <= seq => *noted = waiter,
+            None if room => state.queue.push_back(waiter),
+            Some(_) | None => {}
         }
     }
 

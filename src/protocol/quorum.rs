@@ -6,15 +6,18 @@
 
 use core::time::Duration;
 
-use super::{lock::Turn, time};
+use super::time;
 
 type Instant = time::Instant<time::Local>;
 
 /// Expiry on a node is exact to the millisecond; so much goes off every lease besides the share for drifting clocks.
 const GRAIN: Duration = Duration::from_millis(2);
 
-/// A contender whose turn it is on some nodes, but not on a quorum yet, waits this long for the others.
+/// A contender that was granted some nodes, but not a quorum yet, waits this long for the others.
 pub const OTHERS: Duration = Duration::from_millis(20);
+
+/// Who was granted the lock while it waited must have all of its lease but this share.
+const WORTH: u32 = 8;
 
 /// A lease as a contender asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +127,13 @@ impl Hold {
         (now < until).then_some(Self { until })
     }
 
+    /// After a quorum granted the lock to one who waited, whose last attempt was sent at `sent`: the leases began later. `None`
+    /// if that is so long ago that another attempt is better than what is left of them.
+    pub fn granted(now: Instant, sent: Instant, term: Term) -> Option<Self> {
+        let whole = term.until(sent).since(sent);
+        Self::begun(now, sent, term).filter(|hold| hold.until.since(now) >= whole - whole / WORTH)
+    }
+
     /// Until when it surely holds.
     pub fn until(&self) -> Instant {
         self.until
@@ -158,15 +168,15 @@ impl Hold {
 /// When to try again for a lock that is taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wait {
-    /// By node: whether it said that it is this contender's turn.
-    turns: Vec<bool>,
+    /// By node: whether it granted the lock meanwhile.
+    granted: Vec<bool>,
     due: Instant,
 }
 
 impl Wait {
     /// Waits for messages of so many nodes, and not longer than until `due`.
     pub fn new(nodes: usize, due: Instant) -> Self {
-        Self { turns: vec![false; nodes], due }
+        Self { granted: vec![false; nodes], due }
     }
 
     /// When to try again.
@@ -174,18 +184,18 @@ impl Wait {
         self.due
     }
 
-    /// A message of a node. A turn on less than a quorum of the nodes is worth a moment's patience, because a release
-    /// reaches the nodes one after the other.
-    pub fn told(&mut self, now: Instant, node: usize, turn: Turn) {
-        let patience = match turn {
-            Turn::Yours => {
-                self.turns[node] = true;
-                let turns = self.turns.iter().filter(|turn| **turn).count();
-                if turns >= Round::new(self.turns.len()).quorum() { Duration::ZERO } else { OTHERS }
-            }
-            Turn::After(patience) => patience,
-        };
-        self.due = self.due.min(now.after(patience));
+    /// A node has granted the lock. Returns whether it is a quorum that has. Less is worth a moment's patience, because a
+    /// release reaches the nodes one after the other.
+    pub fn granted(&mut self, now: Instant, node: usize) -> bool {
+        self.granted[node] = true;
+        let granted = self.granted.iter().filter(|granted| **granted).count();
+        self.due = self.due.min(now.after(OTHERS));
+        granted >= Round::new(self.granted.len()).quorum()
+    }
+
+    /// There is something that only another attempt can tell.
+    pub fn again(&mut self, now: Instant) {
+        self.due = self.due.min(now);
     }
 
     /// How long until a quorum of the nodes could be free, by what is left of the leases that they told; `None` if not

@@ -6,11 +6,11 @@ use super::{FEW, LINGER, Memory, Store};
 use crate::{
     backend::{
         BackendError, ErrorKind, Fence, Locals, Watch,
-        lock::{Acquire, Acquired, Holding, LockKey, Locks, Reply, Token},
+        lock::{Acquire, Acquired, Call, Holding, LockKey, Locks, Reply, Token},
     },
     key::Key,
     protocol::{
-        lock::{self, Extended, Lock, Place, Release, Told, Turn},
+        lock::{self, Extended, Lock, Place, Release},
         time,
     },
 };
@@ -23,17 +23,34 @@ pub(super) struct Table {
     few: usize,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    lock: Lock<Token>,
+type Entry = Lock<Holder>;
+
+/// Told apart by its token alone.
+#[derive(Clone, Debug)]
+struct Holder {
+    token: Token,
     metadata: Option<Arc<str>>,
 }
+
+impl Holder {
+    fn known_by(token: Token) -> Self {
+        Self { token, metadata: None }
+    }
+}
+
+impl PartialEq for Holder {
+    fn eq(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+}
+
+impl Eq for Holder {}
 
 impl Table {
     pub(super) fn len(&mut self, now: time::Instant<time::Store>) -> usize {
         self.locks.retain(|_, entry| {
-            entry.lock.expire(now);
-            !entry.lock.is_empty()
+            entry.expire(now);
+            !entry.is_empty()
         });
         self.few = self.locks.len().max(FEW) * 2;
         self.locks.len()
@@ -44,16 +61,6 @@ impl Table {
             self.len(now);
         }
         self.locks.entry(key.clone()).or_default()
-    }
-}
-
-impl Store {
-    fn tell_turns(&self, key: &Key, told: Told) {
-        for (inbox, turn) in told {
-            if let Some(replica) = self.replicas.get(&inbox) {
-                replica.turns.notify(key.digest(), &turn);
-            }
-        }
     }
 }
 
@@ -79,51 +86,59 @@ impl Locks for Memory {
         &self.locals
     }
 
-    fn turns(&self, key: &LockKey) -> Watch<Turn> {
-        self.turns.arm(&key.key)
+    fn calls(&self, key: &LockKey) -> Watch<Call> {
+        self.calls.arm(&key.key)
     }
 
     fn acquire<'a>(&'a self, key: &'a LockKey, acquire: Acquire) -> Reply<'a, Acquired> {
         let Acquire { token, seq, ttl, ticket, sole, metadata } = acquire;
         let place = ticket.map(|ticket| Place { ticket, inbox: self.inbox });
         self.lock(key, |store, now| {
-            let entry = store.locks.entry(now, &key.key);
-            let ask = lock::Acquire { token, seq, ttl, place, sole, linger: LINGER };
-            match entry.lock.acquire(now, ask) {
-                lock::Acquired::Granted(fence) => {
-                    entry.metadata = metadata;
-                    Acquired::Granted(fence)
+            let lock = store.locks.entry(now, &key.key);
+            let holder = Holder { token, metadata };
+            match lock.acquire(now, lock::Acquire { token: holder, seq, ttl, place, sole, linger: LINGER }) {
+                lock::Acquired::Granted(fence) => Acquired::Granted(fence),
+                lock::Acquired::Taken(left) => {
+                    let metadata = lock.inspect(now).and_then(|seen| seen.token.metadata);
+                    Acquired::Taken { left, metadata }
                 }
-                lock::Acquired::Taken(left) => Acquired::Taken { left, metadata: entry.metadata.clone() },
-                lock::Acquired::Spoken(left) => Acquired::Spoken(left),
             }
         })
     }
 
     fn extend<'a>(&'a self, key: &'a LockKey, token: Token, seq: Option<u64>, ttl: Duration) -> Reply<'a, Extended> {
         self.lock(key, |store, now| {
-            let entry = store.locks.entry(now, &key.key);
-            entry.lock.extend(now, &token, seq, ttl, LINGER)
+            store.locks.entry(now, &key.key).extend(now, &Holder::known_by(token), seq, ttl, LINGER)
         })
     }
 
     fn release<'a>(&'a self, key: &'a LockKey, release: Release<Token>) -> Reply<'a, bool> {
+        let Release { token, seq, undo, ticket } = release;
         self.lock(key, |store, now| {
-            let (released, told) = store.locks.entry(now, &key.key).lock.release(now, &release);
-            store.tell_turns(&key.key, told);
+            let release = Release { token: Holder::known_by(token), seq, undo, ticket };
+            let Store { locks, replicas, .. } = store;
+            let hears = |inbox| replicas.get(&inbox).is_some_and(|replica| replica.watches.is_held());
+            let (released, told) = locks.entry(now, &key.key).release(now, &release, hears);
+            if let Some((inbox, grant)) = told
+                && let Some(replica) = replicas.get(&inbox)
+            {
+                replica.calls.notify(key.key.digest(), &Call::Granted(grant));
+            }
             released
         })
     }
 
     fn raise<'a>(&'a self, key: &'a LockKey, token: Token, fence: Fence) -> Reply<'a, bool> {
-        self.lock(key, |store, now| store.locks.entry(now, &key.key).lock.raise(now, &token, fence, LINGER))
+        self.lock(key, |store, now| {
+            store.locks.entry(now, &key.key).raise(now, &Holder::known_by(token), fence, LINGER)
+        })
     }
 
     fn inspect<'a>(&'a self, key: &'a LockKey) -> Reply<'a, Option<Holding>> {
         self.lock(key, |store, now| {
-            let entry = store.locks.entry(now, &key.key);
-            let lock::Seen { token, fence, left } = entry.lock.inspect(now)?;
-            Some(Holding { token, fence, left, metadata: entry.metadata.clone() })
+            let lock::Seen { token: Holder { token, metadata }, fence, left } =
+                store.locks.entry(now, &key.key).inspect(now)?;
+            Some(Holding { token, fence, left, metadata })
         })
     }
 }

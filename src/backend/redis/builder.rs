@@ -219,15 +219,15 @@ impl RedisBuilder {
         let address = Address::new(info, connect_timeout, settings.command_timeout)?;
         let commands = Arc::new(Link::new(address.clone(), settings.command_timeout));
         let bodies = Arc::new(Link::new(address.clone(), settings.body_timeout));
-        let (watches, turns) = (Watches::default(), Watches::default());
-        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone(), turns.clone());
+        let (watches, calls) = (Watches::default(), Watches::default());
+        let inbox = Inbox::new(address, Arc::clone(&names), watches.clone(), calls.clone());
         let gate = Arc::new(Gate::new(settings.breaker));
         Ok(Redis(Arc::new(Inner {
             names,
             settings,
             locals: Locals::default(),
             watches,
-            turns,
+            calls,
             known: known::Memory::default(),
             inbox,
             commands: Lane { link: commands, gate: Arc::clone(&gate) },

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    super::lock::Call,
     Notice, Watches,
     connect::{Address, Task},
     error::Failure,
@@ -18,10 +19,7 @@ use super::{
     message::{self, Message},
     reconnect::{End, Pace, State, heard, spread, up},
 };
-use crate::{
-    key::Digest,
-    protocol::{lease::Inbox as Name, lock::Turn},
-};
+use crate::{key::Digest, protocol::lease::Inbox as Name};
 
 /// A connection that is silent this long is asked whether it lives: a lost message is only noticed this way. It has as
 /// long to answer, however short the time for an operation is.
@@ -32,8 +30,8 @@ const WAKE: (usize, Duration) = (64, Duration::from_millis(5));
 
 /// The inbox of one replica, under supervision.
 ///
-/// A flight, or who waits for a lock, must arm its watch *before* it asks for the [`name`](Self::name). When the connection is lost, everything
-/// armed before the next name is given out is told to begin again; so whoever has taken the old name is told.
+/// A flight, or who waits for a lock, must arm its watch *before* it asks for the [`name`](Self::name). When the connection
+/// is lost, everything armed before the next name is given out is told to begin again; so whoever has taken the old name is told.
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: watch::Receiver<State<Name>>,
@@ -43,10 +41,10 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Subscribes in the background.
-    pub(super) fn new(address: Address, names: Arc<Names>, watches: Watches, turns: Watches<Turn>) -> Self {
+    pub(super) fn new(address: Address, names: Arc<Names>, watches: Watches, calls: Watches<Call>) -> Self {
         let (publish, state) = watch::channel(State::Pending);
         let patience = address.command_timeout;
-        let task = Task::spawn(supervise(address, names, watches, turns, publish));
+        let task = Task::spawn(supervise(address, names, watches, calls, publish));
         Self { state, patience, _task: task }
     }
 
@@ -65,7 +63,7 @@ async fn supervise(
     address: Address,
     names: Arc<Names>,
     watches: Watches,
-    turns: Watches<Turn>,
+    calls: Watches<Call>,
     publish: watch::Sender<State<Name>>,
 ) {
     let rumours = &address.rumours;
@@ -82,15 +80,13 @@ async fn supervise(
         };
         let ((name, sink, stream), made) = pace.persist(&publish, subscribe).await;
         // Whoever watches now took an older name, or none yet, in which case beginning again does no harm.
-        let (parked, waiting) = (watches.keys(), turns.keys());
+        let (parked, waiting) = (watches.keys(), calls.keys());
         publish.send_replace(State::Up(name));
         let end = tokio::select! {
-            () = receive(stream, &watches, &turns) => End::Closed,
+            () = receive(stream, &watches, &calls) => End::Closed,
             () = heard(&mut moved) => End::Closed,
             () = async {
-                // Whose turn it was may have been told to nobody. The pace is patience enough.
-                let look = Turn::After(Duration::ZERO);
-                tokio::join!(wake(parked, &watches, &Notice::Retry), wake(waiting, &turns, &look));
+                tokio::join!(wake(parked, &watches, &Notice::Retry), wake(waiting, &calls, &Call::Again));
                 heartbeat(sink, address.command_timeout.max(HEARTBEAT)).await;
             } => End::Silent,
         };
@@ -113,7 +109,7 @@ async fn subscribe(address: &Address, channel: String) -> Result<(PubSubSink, Pu
 }
 
 /// Passes messages on until the connection ends.
-async fn receive(mut stream: PubSubStream, watches: &Watches, turns: &Watches<Turn>) {
+async fn receive(mut stream: PubSubStream, watches: &Watches, calls: &Watches<Call>) {
     while let Some(message) = poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
         let Ok(bytes) = message.get_payload::<Vec<u8>>() else { continue };
         match message::parse(&Bytes::from(bytes)) {
@@ -123,7 +119,7 @@ async fn receive(mut stream: PubSubStream, watches: &Watches, turns: &Watches<Tu
                 let key = record.key().clone();
                 watches.landed(&key, &record.into_found());
             }
-            Some(Message::Turn(key, turn)) => turns.notify(key, &turn),
+            Some(Message::Granted(key, grant)) => calls.notify(key, &Call::Granted(grant)),
             None => {}
         }
     }

@@ -13,9 +13,9 @@ use super::{
 use crate::{
     backend::{
         Watch,
-        lock::{Acquire, Acquired, Holding, LockKey, Locks, Reply, Token},
+        lock::{self, Acquire, Acquired, Holding, LockKey, Locks, Reply, Token},
     },
-    protocol::lock::{Extended, Release, Turn},
+    protocol::lock::{Extended, Release},
 };
 
 impl Locks for Redis {
@@ -23,8 +23,8 @@ impl Locks for Redis {
         &self.0.locals
     }
 
-    fn turns(&self, key: &LockKey) -> Watch<Turn> {
-        self.0.turns.arm(&key.key)
+    fn calls(&self, key: &LockKey) -> Watch<lock::Call> {
+        self.0.calls.arm(&key.key)
     }
 
     fn acquire<'a>(&'a self, key: &'a LockKey, acquire: Acquire) -> Reply<'a, Acquired> {
@@ -81,7 +81,6 @@ impl Inner {
                 let Value::Array(mut values) = answer else { return Err(Failure::odd(&answer)) };
                 Ok(Acquired::Taken { left, metadata: values.pop().and_then(text) })
             }
-            3 => Ok(Acquired::Spoken(Duration::from_micros(number(&answer, 1)?))),
             _ => Err(Failure::odd(&answer)),
         }
     }

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! or a small record as it is stored: it names its key and its fence, and its first byte is no kind. One kind concerns all
-//! variants of the key whose digest it names, and one whoever waits for the lock under that key.
+//! variants of the key whose digest it names. One grants the lock under that key: behind the fence come the number of the
+//! request that waited and its ticket, which nobody else knows.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::{
     Fence, Notice,
     record::{self, Decoded},
 };
-use crate::{key::Digest, protocol::lock::Turn};
+use crate::{key::Digest, protocol::lock::Grant};
 
 /// What an inbox is told.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(super) enum Message {
     VariantsInvalidated(Digest),
     /// A record has landed; it names its key.
     Landed(Decoded),
-    /// Whose turn the lock under the key with this digest is.
-    Turn(Digest, Turn),
+    /// The lock under the key with this digest was granted to one who waited.
+    Granted(Digest, Grant),
 }
 
 /// Reads a message. `None` if it is no message of this version.
@@ -40,7 +41,7 @@ pub(super) fn parse(message: &Bytes) -> Option<Message> {
     }
     let (&kind, rest) = message.split_first()?;
     let (digest, rest) = rest.split_first_chunk()?;
-    let (number, _) = rest.split_first_chunk()?;
+    let (number, rest) = rest.split_first_chunk()?;
     let (digest, number) = (Digest(*digest), u64::from_be_bytes(*number));
     let notice = match kind {
         1 => Notice::Landed(Fence(number), None),
@@ -48,8 +49,12 @@ pub(super) fn parse(message: &Bytes) -> Option<Message> {
         3 => Notice::Scatter(Duration::from_micros(number)),
         4 => Notice::Invalidated,
         5 => return Some(Message::VariantsInvalidated(digest)),
-        6 if number == 0 => return Some(Message::Turn(digest, Turn::Yours)),
-        6 => return Some(Message::Turn(digest, Turn::After(Duration::from_micros(number)))),
+        6 => {
+            let (seq, rest) = rest.split_first_chunk()?;
+            let (seq, digits) = (u64::from_be_bytes(*seq), std::str::from_utf8(rest.first_chunk::<16>()?).ok()?);
+            let ticket = u64::from_str_radix(digits, 16).ok()?;
+            return Some(Message::Granted(digest, Grant { ticket, seq, fence: Fence(number) }));
+        }
         _ => return None,
     };
     Some(Message::About(digest, notice))
@@ -92,9 +97,11 @@ mod tests {
         assert_eq!(about(&message(3, digest, 9, b"")), Some((digest, scatter)));
         assert_eq!(about(&message(1, digest, 9, b"")), Some((digest, Notice::Landed(Fence(9), None))));
         assert_eq!(about(&message(7, digest, 0, b"")), None);
-        for (number, turn) in [(0, Turn::Yours), (1, Turn::After(Duration::from_micros(1)))] {
-            let Some(Message::Turn(of, told)) = parse(&message(6, digest, number, b"")) else { panic!("a turn") };
-            assert_eq!((of, told), (digest, turn));
+        let behind = [&8_u64.to_be_bytes()[..], b"00000000000000ff"].concat();
+        let Some(Message::Granted(of, told)) = parse(&message(6, digest, 9, &behind)) else { panic!("a grant") };
+        assert_eq!((of, told), (digest, Grant { ticket: 255, seq: 8, fence: Fence(9) }));
+        for cut in [&b""[..], &behind[..23], &[&behind[..23], b"x"].concat()] {
+            assert!(parse(&message(6, digest, 9, cut)).is_none());
         }
         let Some(Message::VariantsInvalidated(of)) = parse(&message(5, digest, 0, b"")) else {
             panic!("a message about variants");

@@ -72,7 +72,7 @@ use super::{
     Backend, BackendError, Begin, Begun, Completed, ErrorKind, Fence, Found, Lifetimes, Locals, Notice, Owner, Reason,
     Record, Renewed, Watches, lock::LockKey,
 };
-use crate::{key::Key, protocol::lock::Turn};
+use crate::{backend::lock, key::Key};
 
 /// A backend on Redis, shared by all replicas that use the same server and prefix.
 ///
@@ -94,7 +94,7 @@ struct Inner {
     settings: Settings,
     locals: Locals,
     watches: Watches,
-    turns: Watches<Turn>,
+    calls: Watches<lock::Call>,
     known: known::Memory,
     inbox: inbox::Inbox,
     commands: Lane,

@@ -12,9 +12,9 @@ use super::super::{Node, Nodes};
 use crate::{
     backend::{
         BackendError, ErrorKind, Fence, Locals, Memory, Watch,
-        lock::{Acquire, Acquired, Holding, LockKey, Locks, Reply, Token},
+        lock::{Acquire, Acquired, Call, Holding, LockKey, Locks, Reply, Token},
     },
-    protocol::lock::{Extended, Release, Turn},
+    protocol::lock::{Extended, Release},
 };
 
 /// How a node treats what it is asked.
@@ -76,7 +76,7 @@ impl Faulty {
         self.state().mode = mode;
     }
 
-    /// Whether messages about turns are lost.
+    /// Whether messages are lost.
     pub fn deafen(&self) {
         self.state().deaf = true;
     }
@@ -126,10 +126,10 @@ impl Locks for Faulty {
         Locks::locals(&self.memory)
     }
 
-    fn turns(&self, key: &LockKey) -> Watch<Turn> {
+    fn calls(&self, key: &LockKey) -> Watch<Call> {
         match self.state().deaf {
-            false => self.memory.turns(key),
-            true => Memory::new().turns(key),
+            false => self.memory.calls(key),
+            true => Memory::new().calls(key),
         }
     }
 

@@ -5,20 +5,25 @@
 -- Returns 1 if the token held it, else 0
 
 local ticket = ARGV[3]
-local state = ours('HMGET', KEYS[1], 't', 's', 'f', 'n', 'w', 'r')
-local queue = state[5] or ''
-local others = without(queue, ticket)
-if state[1] == ARGV[1] and tonumber(state[2]) <= tonumber(ARGV[2]) then
-  -- The floor goes only if nothing but this grant has made it.
-  if ARGV[4] == '1' and state[4] and floor_of(KEYS[2]) == tonumber(state[3]) then
+local state = ours('HMGET', KEYS[1], 't', 's', 'f', 'n', 'w')
+local queue, seq = state[5] or '', tonumber(ARGV[2])
+local others = queue
+if find(queue, ticket) then
+  -- A place that a younger request has noted is kept.
+  local asked = redis.call('HGET', KEYS[1], ticket)
+  local _, noted = cmsgpack.unpack(asked or cmsgpack.pack('', '0'))
+  if tonumber(noted) <= seq then
+    others = leave(KEYS[1], queue, ticket)
+  end
+end
+if state[1] == ARGV[1] and tonumber(state[2]) <= seq then
+  -- The floor goes only if nothing but the attempt with this request has made it.
+  local own = ARGV[4] == '1' and state[4] and tonumber(state[2]) == seq
+  if own and floor_of(KEYS[2]) == tonumber(state[3]) then
     redis.call('UNLINK', KEYS[2])
   end
-  pass_on(KEYS[1], others, ARGV[5], ARGV[6])
+  pass_on(KEYS[1], KEYS[2], queue, others, tonumber(state[3]), ARGV[5], ARGV[6])
   return 1
 end
-if state[6] and state[6] == ticket then
-  pass_on(KEYS[1], others, ARGV[5], ARGV[6])
-else
-  requeue(KEYS[1], queue, others)
-end
+requeue(KEYS[1], queue, others)
 return 0
