@@ -45,7 +45,7 @@ impl<'a, T> Ballot<'a, T> {
         self.count(vote, false).await
     }
 
-    /// Goes on until it is clear as well whether it was refused.
+    /// Goes on until it is clear as well whether it was refused, while any answer may tell.
     pub(super) async fn decide_why(&mut self, vote: impl FnMut(usize, T) -> Vote) -> Verdict {
         self.count(vote, true).await
     }
@@ -54,7 +54,11 @@ impl<'a, T> Ballot<'a, T> {
         loop {
             let verdict = self.round.verdict();
             // Answers that are here already are looked at in either case.
-            let more = verdict.is_none_or(|verdict| verdict == Verdict::Divided && (why || !self.answers.is_empty()));
+            let more = verdict.is_none_or(|verdict| match verdict {
+                Verdict::Reached | Verdict::Refused => false,
+                Verdict::Failed => why,
+                Verdict::Divided => why || !self.answers.is_empty(),
+            });
             if let Some(verdict) = verdict.filter(|_| !more) {
                 return verdict;
             }

@@ -40,7 +40,7 @@ pub(super) struct Claim {
     /// The last attempt, and when its first request was sent.
     seq: u64,
     sent: Moment,
-    _foremost: Foremost,
+    foremost: Foremost,
 }
 
 /// An attempt that failed.
@@ -111,7 +111,7 @@ impl Claim {
             None => Vec::new(),
         };
         let traces = vec![Trace::Clean; nodes.len()];
-        Self { parties, ticket, calls, traces, seq: 0, sent: Moment::ZERO, _foremost: foremost }
+        Self { parties, ticket, calls, traces, seq: 0, sent: Moment::ZERO, foremost }
     }
 
     async fn attempt(&mut self) -> Result<Grant, Refusal> {
@@ -198,7 +198,9 @@ impl Claim {
     /// What was granted is the caller's to give back.
     fn hold(mut self, grant: Grant) -> Arc<Held> {
         let traces = mem::take(&mut self.traces);
-        Held::new(self.parties.clone(), grant, traces, self.ticket)
+        let held = Held::new(self.parties.clone(), grant, traces, self.ticket);
+        held.stand_for(&self.foremost.line);
+        held
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{ballot::Ballot, error::LockError, local::next_seq, parties::Parties};
+use super::{ballot::Ballot, error::LockError, inline::Inline, local::next_seq, parties::Parties};
 use crate::{
     backend::lock,
     protocol::{
@@ -55,14 +55,14 @@ impl Parties {
 
     /// Gives back what is held, for `life` at most. Tells the outcome as soon as it is decided.
     pub(super) fn release(
-        self,
+        &self,
         traces: Vec<Trace>,
         ticket: Option<u64>,
         life: Duration,
-    ) -> oneshot::Receiver<Result<(), LockError>> {
+    ) -> Inline<Result<(), LockError>> {
         let (tell, told) = oneshot::channel();
         let parties = self.clone();
-        let mut work = Box::pin(async move {
+        let work = async move {
             let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket };
             let mut left = traces;
             let mut ballot = parties.config.ask(|node| node.0.release(&parties.config.key, release.clone()));
@@ -75,12 +75,8 @@ impl Parties {
                 }
             }
             parties.clean(&left, life, release);
-        });
-        // The requests go out here and now: those who wait need not wait for a task to be scheduled as well.
-        if self.poll_once(work.as_mut()).is_pending() {
-            self.detach(work);
-        }
-        told
+        };
+        Inline::begin(self, work, told)
     }
 
     fn clean(&self, traces: &[Trace], life: Duration, release: Release<lock::Token>) {

@@ -221,7 +221,7 @@ impl Mutex {
 
     /// The one token of all guards of this mutex. Default: a random one for each.
     ///
-    /// Whoever has the same token is the same holder: two tasks that use it at the same time both hold the lock.
+    /// Whoever has the same token is the same holder: two processes that use it at the same time both hold the lock.
     #[must_use]
     pub fn token(self, token: Token) -> Self {
         self.token_fn(move || token.clone())

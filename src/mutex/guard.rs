@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{Token, error::LockError, held::Held};
+use super::{Token, error::LockError, held::Held, inline::Inline};
 use crate::protocol::lease::Fence;
 
 /// A lock that is held.
@@ -41,10 +41,9 @@ impl MutexGuard {
         let ended = self.held.end();
         let told = self.release();
         match told.await {
-            Ok(Ok(())) if sure => Ok(()),
-            Ok(Ok(()) | Err(LockError::NotHeld)) if !sure => Err(ended),
-            Ok(outcome) => outcome,
-            Err(_) => Err(LockError::Cancelled),
+            Some(Ok(()) | Err(LockError::NotHeld)) if !sure => Err(ended),
+            Some(outcome) => outcome,
+            None => Err(LockError::Cancelled),
         }
     }
 
@@ -135,10 +134,11 @@ impl MutexGuard {
     /// [`Mutex::from_token`](super::Mutex::from_token), in time.
     pub fn into_token(mut self) -> Token {
         self.armed = false;
+        self.held.leave();
         self.held.parties.token.clone()
     }
 
-    fn release(&mut self) -> tokio::sync::oneshot::Receiver<Result<(), LockError>> {
+    fn release(&mut self) -> Inline<Result<(), LockError>> {
         self.armed = false;
         self.held.release()
     }

@@ -1,19 +1,20 @@
 //! A lock that is held: what its holder may believe, and the rounds that keep it.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{self, oneshot, watch},
+    sync::{self, watch},
     time::{Instant, sleep_until},
 };
 
 use super::{
     cleanup::Trace,
     error::LockError,
-    local::{Moment, follow_seq, next_seq},
+    inline::Inline,
+    local::{Line, Moment, follow_seq, next_seq},
     parties::Parties,
 };
 use crate::{
@@ -41,6 +42,8 @@ pub(super) struct Held {
     /// One round at a time: extensions that overtake each other would leave it unknown which one counts.
     rounds: sync::Mutex<()>,
     facts: Mutex<Facts>,
+    /// Who else of this process wants it.
+    line: OnceLock<Arc<Line>>,
 }
 
 struct Facts {
@@ -65,7 +68,14 @@ impl Held {
             hold: watch::Sender::new(grant.hold),
             rounds: sync::Mutex::default(),
             facts: Mutex::new(facts),
+            line: OnceLock::new(),
         })
+    }
+
+    /// Others of this process wait until it is released or over.
+    pub(super) fn stand_for(&self, line: &Arc<Line>) {
+        line.hold(self.hold.subscribe());
+        let _ = self.line.set(Arc::clone(line));
     }
 
     /// Goes on with a lock that another process holds with this token.
@@ -115,7 +125,9 @@ impl Held {
         }
         let mut missing = Vec::new();
         let mut count = |node, answer| match answer {
-            Extended::Held(..) => Vote::Yes,
+            Extended::Held(_, last) if last <= seq => Vote::Yes,
+            // Somebody else with this token has asked for something since: whatever holds there is not this.
+            Extended::Held(..) => Vote::Unknown,
             Extended::Taken => Vote::No,
             Extended::Gone => {
                 missing.push(node);
@@ -244,14 +256,23 @@ impl Held {
         if self.facts().refused { LockError::NotHeld } else { LockError::Expired }
     }
 
-    /// Gives it back, in a task of its own.
-    pub(super) fn release(&self) -> oneshot::Receiver<Result<(), LockError>> {
+    /// Gives it back.
+    pub(super) fn release(&self) -> Inline<Result<(), LockError>> {
         let (traces, ticket, life) = {
             let facts = self.facts();
             (facts.traces.clone(), facts.ticket, facts.life)
         };
         self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
-        self.parties.clone().release(traces, ticket, life)
+        let released = self.parties.release(traces, ticket, life);
+        self.leave();
+        released
+    }
+
+    /// Who waits for it in this process need not wait any longer.
+    pub(super) fn leave(&self) {
+        if let Some(line) = self.line.get() {
+            line.free(&self.hold.subscribe());
+        }
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

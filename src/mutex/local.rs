@@ -10,11 +10,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{self, OwnedMutexGuard},
-    time::Instant,
+    sync::{self, OwnedMutexGuard, watch},
+    time::{Instant, sleep_until},
 };
 
-use crate::{key::Key, protocol::time};
+use crate::{
+    key::Key,
+    protocol::{quorum::Hold, time},
+};
 
 /// Moments as the protocol counts them.
 pub(super) type Moment = time::Instant<time::Local>;
@@ -22,14 +25,24 @@ pub(super) type Moment = time::Instant<time::Local>;
 /// Kept in the [`Locals`](crate::backend::Locals) of a mutex' first node.
 pub(super) struct Local {
     origin: Instant,
-    lines: Mutex<HashMap<Key, Weak<sync::Mutex<()>>>>,
+    lines: Mutex<HashMap<Key, Weak<Line>>>,
+}
+
+/// Who wants one lock.
+pub(super) struct Line {
+    foremost: Arc<sync::Mutex<()>>,
+    /// What the holder believes, while it is one of this process.
+    holder: watch::Sender<Option<watch::Receiver<Hold>>>,
 }
 
 /// The right to ask for a lock: one per name and process.
-#[derive(Debug)]
 pub(super) struct Foremost {
+    pub(super) line: Arc<Line>,
     _place: OwnedMutexGuard<()>,
 }
+
+/// A holder that believes no more sends its release within this time.
+const RELEASE: Duration = Duration::from_millis(1);
 
 /// So many lines are not worth a look for empty ones.
 const FEW: usize = 64;
@@ -51,17 +64,35 @@ impl Local {
         self.origin + Duration::from_micros(moment.as_micros())
     }
 
-    /// Waits in line, first come first served.
+    /// Waits in line, first come first served, until nobody of this process holds the lock either: what is asked for right
+    /// behind a release needs no message.
     pub(super) async fn queue(&self, key: &Key) -> Foremost {
-        Foremost { _place: self.line(key).lock_owned().await }
+        let line = self.line(key);
+        let place = Arc::clone(&line.foremost).lock_owned().await;
+        let mut holder = line.holder.subscribe();
+        loop {
+            let Some(mut hold) = holder.borrow_and_update().clone() else { break };
+            let (now, until) = (self.now(), hold.borrow_and_update().until());
+            // What has ended may be being released at this moment.
+            let over = self.at(until.max(now.after(RELEASE)));
+            tokio::select! {
+                _ = holder.changed() => {}
+                // Extended, or about to be released.
+                Ok(()) = hold.changed() => {}
+                () = sleep_until(over) => break,
+            }
+        }
+        Foremost { line, _place: place }
     }
 
     /// Unless somebody is in line already.
     pub(super) fn try_queue(&self, key: &Key) -> Option<Foremost> {
-        self.line(key).try_lock_owned().ok().map(|place| Foremost { _place: place })
+        let line = self.line(key);
+        let place = Arc::clone(&line.foremost).try_lock_owned().ok()?;
+        Some(Foremost { line, _place: place })
     }
 
-    fn line(&self, key: &Key) -> Arc<sync::Mutex<()>> {
+    fn line(&self, key: &Key) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(key).and_then(Weak::upgrade) {
             return line;
@@ -70,9 +101,21 @@ impl Local {
         if lines.len() >= FEW && lines.len() == lines.capacity() {
             lines.retain(|_, line| line.strong_count() > 0);
         }
-        let line = Arc::default();
+        let line = Arc::new(Line { foremost: Arc::default(), holder: watch::Sender::default() });
         lines.insert(key.clone(), Arc::downgrade(&line));
         line
+    }
+}
+
+impl Line {
+    /// The lock is held by one of this process.
+    pub(super) fn hold(&self, hold: watch::Receiver<Hold>) {
+        self.holder.send_replace(Some(hold));
+    }
+
+    /// It was released by the one that believed so.
+    pub(super) fn free(&self, hold: &watch::Receiver<Hold>) {
+        self.holder.send_if_modified(|holder| holder.take_if(|holder| holder.same_channel(hold)).is_some());
     }
 }
 

@@ -47,6 +47,7 @@ mod error;
 mod guard;
 mod held;
 mod info;
+mod inline;
 mod local;
 mod node;
 mod parties;

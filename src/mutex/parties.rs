@@ -1,13 +1,11 @@
 //! One token and the nodes it deals with.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::{future::Future, sync::Arc};
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{
+    runtime::{EnterGuard, Handle},
+    task::AbortHandle,
+};
 
 use super::{Token, config::Config, local::Local};
 
@@ -29,10 +27,9 @@ impl Parties {
         Self { config, local, token, runtime: Handle::current() }
     }
 
-    /// Polls `work` once, wherever the caller is.
-    pub(super) fn poll_once(&self, work: Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
-        let _runtime = self.runtime.enter();
-        work.poll(&mut Context::from_waker(Waker::noop()))
+    /// For what needs the runtime where there may be none.
+    pub(super) fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
     }
 
     /// Runs `work` as a task of its own: it goes on when its caller is gone.

@@ -29,8 +29,9 @@ async fn tokens_are_those_that_were_given() {
         guard.unlock().await.unwrap();
     }
     // Equal tokens are one holder.
-    let same = Mutex::new(Memory::new(), "job").token("same".parse().unwrap());
-    let (first, second) = (same.lock().await.unwrap(), same.lock().await.unwrap());
+    let memory = Memory::new();
+    let same = || Mutex::new(memory.replica(), "job").token("same".parse().unwrap());
+    let (first, second) = (same().lock().await.unwrap(), same().lock().await.unwrap());
     assert_eq!(first.token(), second.token());
     let random = Mutex::new(Memory::new(), "job");
     let first: Token = random.lock().await.unwrap().into_token();

@@ -107,12 +107,21 @@ async fn callers_of_one_process_ask_one_at_a_time() {
         waiters.spawn(async move { mutex.lock().await.unwrap().unlock().await });
     }
     settle().await;
-    assert_eq!(node.asked().acquire, 2, "the holder and the first in line");
+    assert_eq!(node.asked().acquire, 1, "who waits for one of its own process need not ask");
     let Err(LockError::Taken(taken)) = mutex.try_lock().await else { panic!("somebody is in line") };
-    assert_eq!((taken.left, node.asked().acquire), (None, 2), "nobody was asked for it");
+    assert_eq!((taken.left, node.asked().acquire), (None, 1), "nobody was asked for it");
     guard.unlock().await.unwrap();
     waiters.join_all().await;
-    assert!(node.asked().acquire <= 2 + 2 * 100);
+    assert_eq!(node.asked().acquire, 101, "each of them once, behind the release of the one before");
+}
+
+/// A guard that is forgotten is over when its lease is, for its own process too.
+#[tokio::test(start_paused = true)]
+async fn a_holder_of_the_same_process_is_not_waited_for_beyond_its_lease() {
+    let mutex = Mutex::new(Memory::new(), "job");
+    forget(mutex.lock().await.unwrap());
+    let (guard, took) = timed(mutex.lock()).await;
+    assert!(guard.is_ok() && took >= TTL && took <= TTL + 52 * MS, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
