@@ -175,7 +175,10 @@ impl<T: Clone + Eq> Lock<T> {
         let (fence, floored) = match held {
             // What an earlier attempt was granted may have been held: whoever undoes this one leaves the floor.
             Some(held) => (held.fence, held.floored && held.seq == ask.seq),
-            None => (self.next_fence(now, Fence::NONE), self.floor.is_none()),
+            None => {
+                let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
+                (floor.next().max(Fence(now.as_micros())), self.floor.is_none())
+            }
         };
         let Acquire { token, seq, ttl, sole, linger, .. } = ask;
         self.grant(now, Held { token, seq, fence, floored }, ttl, sole.then_some(linger), queue.unwrap_or_default());
@@ -271,8 +274,9 @@ impl<T: Clone + Eq> Lock<T> {
                 break waiter;
             }
         };
-        let fence = self.next_fence(now, held.fence);
-        let held = Held { token, seq, fence, floored: self.floor.is_none() };
+        // Above the floor as well, which is never above the fence of who holds. What such a grant is undone of leaves the floor.
+        let fence = held.fence.next();
+        let held = Held { token, seq, fence, floored: false };
         self.grant(now, held, ttl, sole.then_some(linger), queue);
         Some((place.inbox, Grant { ticket: place.ticket, seq, fence }))
     }
@@ -292,11 +296,6 @@ impl<T: Clone + Eq> Lock<T> {
         }
     }
 
-    fn next_fence(&self, now: Instant, last: Fence) -> Fence {
-        let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
-        floor.max(last).next().max(Fence(now.as_micros()))
-    }
-
     /// Who waits already keeps its place, and may hear elsewhere. Who holds the lock does not wait for it: that is a request
     /// which comes late.
     fn note(&mut self, ask: Acquire<T>) {
@@ -314,9 +313,10 @@ impl<T: Clone + Eq> Lock<T> {
         }
     }
 
+    /// The floor outlives the last lease, however long those before it were.
     fn raise_floor(&mut self, fence: Fence, expires: Instant) {
-        let floor = self.floor.unwrap_or(Floor { fence, expires });
-        self.floor = Some(Floor { fence: floor.fence.max(fence), expires: floor.expires.max(expires) });
+        let fence = self.floor.map_or(fence, |floor| floor.fence.max(fence));
+        self.floor = Some(Floor { fence, expires });
     }
 }
 

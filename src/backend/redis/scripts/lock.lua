@@ -44,46 +44,47 @@ local function floor_of(key)
   return fence and fence >= 1 and fence <= 2 ^ 52 and fence or nil
 end
 
--- Raises the floor to `fence` and lets it live for `left` ms, unless it is higher or lives longer.
+-- Raises the floor to `fence`, unless it is higher, and lets it live for `left` ms.
 local function raise_floor(key, floor, fence, left)
-  if floor then
-    fence, left = math.max(floor, fence), math.max(redis.call('PTTL', key), left)
+  redis.call('SET', key, int(math.max(floor or 0, fence)), 'PX', int(left))
+end
+
+-- Grants the lock to the first of those in `queue` whose inbox hears; `state` is who held it. Its fence is never below the
+-- floor, so the next one is above it. The message goes out when all is written: it is the grant.
+local function pass_on(key, floor, state, queue, digest, channel)
+  local fence, gone = tonumber(state[3]) + 1, {}
+  if state[4] then
+    gone[1] = 'n'
   end
-  redis.call('SET', key, int(fence), 'PX', int(left))
-end
-
--- A new fence, above the floor and the last one.
-local function next_fence(now, floor, last)
-  return math.max(now, math.max(floor or 0, last) + 1)
-end
-
--- Grants the lock to the first of those who wait and whose inbox hears; `queue` is what is left of `before`. The message goes
--- out when all is written: it is the grant.
-local function pass_on(key, name_of_floor, before, queue, last, digest, channel)
-  local floor = queue ~= '' and floor_of(name_of_floor)
-  local fence = queue ~= '' and next_fence(clock(), floor, last)
   while queue ~= '' do
     local ticket, inbox = string.sub(queue, 1, 16), string.sub(queue, 18, 41)
     local asked = redis.call('HGET', key, ticket)
     queue = string.sub(queue, 43)
+    gone[#gone + 1] = ticket
     if asked then
       local token, seq, ttl, linger, sole, metadata = cmsgpack.unpack(asked)
-      redis.call('HDEL', key, ticket, 'm', 'n')
-      redis.call('HSET', key, 't', token, 's', seq, 'f', int(fence), unpack(metadata and { 'm', metadata } or {}))
-      if not floor then
-        redis.call('HSET', key, 'n', 1)
+      local fields = { 't', token, 's', seq, 'f', int(fence) }
+      local function set(field, value)
+        if value then
+          fields[#fields + 1] = field
+          fields[#fields + 1] = value
+        else
+          gone[#gone + 1] = field
+        end
       end
-      requeue(key, before, queue)
+      set('m', metadata)
+      set('w', queue ~= '' and queue)
+      redis.call('HDEL', key, unpack(gone))
+      redis.call('HSET', key, unpack(fields))
       redis.call('PEXPIRE', key, ttl)
       if sole == '1' then
-        raise_floor(name_of_floor, floor, fence, ttl + linger)
+        raise_floor(floor, nil, fence, ttl + linger)
       end
       local text = message(6, digest, fence) .. struct.pack('>I8', tonumber(seq)) .. ticket
       if redis.call('PUBLISH', channel .. inbox, text) > 0 then
         return
       end
-      before, floor = queue, floor_of(name_of_floor)
-      fence = next_fence(fence, floor, fence)
+      fence, gone = fence + 1, {}
     end
   end
   redis.call('UNLINK', key)

@@ -27,8 +27,8 @@ if held and (held ~= token or tonumber(state[2]) > seq) then
         at = nil
       end
       if at then
-        requeue(KEYS[1], state[6] or '', queue)
-        redis.call('HSET', KEYS[1], ticket, cmsgpack.pack(token, ARGV[2], ARGV[3], ARGV[4], ARGV[5], metadata))
+        local asks = cmsgpack.pack(token, ARGV[2], ARGV[3], ARGV[4], ARGV[5], metadata)
+        redis.call('HSET', KEYS[1], 'w', queue, ticket, asks)
       end
     end
     return { 2, left, state[4] }
@@ -39,7 +39,7 @@ if held and (held ~= token or tonumber(state[2]) > seq) then
 end
 
 local floor = floor_of(KEYS[2])
-local fence = held and tonumber(state[3]) or next_fence(clock(), floor, 0)
+local fence = held and tonumber(state[3]) or math.max(clock(), (floor or 0) + 1)
 local fields = { 't', token, 's', ARGV[2], 'f', int(fence) }
 local function add(field, value)
   fields[#fields + 1] = field

@@ -22,7 +22,7 @@ if state[1] == ARGV[1] and tonumber(state[2]) <= seq then
   if own and floor_of(KEYS[2]) == tonumber(state[3]) then
     redis.call('UNLINK', KEYS[2])
   end
-  pass_on(KEYS[1], KEYS[2], queue, others, tonumber(state[3]), ARGV[5], ARGV[6])
+  pass_on(KEYS[1], KEYS[2], state, others, ARGV[5], ARGV[6])
   return 1
 end
 requeue(KEYS[1], queue, others)
