@@ -132,7 +132,8 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Op>> {
     let fence = prop_oneof![2 => Just(Pick::Last), 1 => any::<u8>().prop_map(Pick::Earlier), 1 => Just(Pick::Ahead)];
     let pass = prop_oneof![4 => Just(Pass::Turn), 1 => Just(Pass::Memory), 1 => Just(Pass::Linger)];
     let long = || prop::bool::weighted(0.8);
-    let token = || 0..TOKENS.len();
+    // One of them comes more often, so that it often is who holds it.
+    let token = || prop_oneof![1 => Just(0), 1 => 0..TOKENS.len()];
     let ticket = || prop::option::weighted(0.7, 0..TICKETS);
     let flag = any::<bool>;
     let op = prop_oneof![
@@ -145,7 +146,7 @@ pub fn histories(longest: usize) -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(token, seq, long)| Op::Extend { token, seq, long }),
         7 => (token(), seq(), flag(), prop::option::weighted(0.3, 0..TICKETS))
             .prop_map(|(token, seq, undo, ticket)| Op::Release { token, seq, undo, ticket }),
-        2 => (token(), fence).prop_map(|(token, fence)| Op::Raise { token, fence }),
+        3 => (token(), fence).prop_map(|(token, fence)| Op::Raise { token, fence }),
         1 => Just(Op::Inspect),
         2 => pass.prop_map(Op::Pass),
     ];
@@ -191,6 +192,14 @@ impl Run {
             Seq::Last => *last,
             Seq::Late => last.saturating_sub(1),
         }
+    }
+
+    /// No fence to come may be the raised one either.
+    fn raised(&mut self, raised: bool, fence: Fence) -> Reply {
+        if raised {
+            self.seal(fence);
+        }
+        Reply::Done(raised)
     }
 
     fn extended(&mut self, extended: Extended) -> Reply {
@@ -259,7 +268,7 @@ pub fn on_model(history: &[Op]) -> Vec<Step> {
             }
             Op::Raise { token, fence } => {
                 let fence = run.pick(fence);
-                (Reply::Done(lock.raise(now, &token, fence, LINGER)), vec![])
+                (run.raised(lock.raise(now, &token, fence, LINGER), fence), vec![])
             }
             Op::Inspect => {
                 let seen = lock.inspect(now).map(|Seen { token, fence, left }| {
@@ -318,7 +327,10 @@ pub async fn on_store(
                 let release = Release { token: TOKENS[token], seq, undo, ticket: ticket.map(id) };
                 Reply::Done(first.release(lock, release).await.unwrap())
             }
-            Op::Raise { token, fence } => Reply::Done(first.raise(lock, TOKENS[token], run.pick(fence)).await.unwrap()),
+            Op::Raise { token, fence } => {
+                let fence = run.pick(fence);
+                run.raised(first.raise(lock, TOKENS[token], fence).await.unwrap(), fence)
+            }
             Op::Inspect => Reply::Seen(first.inspect(lock).await.unwrap().map(|(seen, metadata)| {
                 (seen.token, run.seal(seen.fence), seen.left > LONG / 2 && seen.left <= LONG, metadata)
             })),
