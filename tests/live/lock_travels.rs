@@ -131,7 +131,7 @@ async fn replicas_acknowledge_a_grant() {
     assert_eq!(follower.run::<String>(&["HGET", &name, "t"]).await, "a");
     assert_eq!(redis.extend(&one, "a", Some(2), LONG).await.unwrap(), Extended::Held(fence, 2));
     assert_eq!(follower.run::<String>(&["HGET", &name, "s"]).await, "2");
-    let two = plain.clone().acknowledged_by(2, Duration::from_millis(1));
+    let two = plain.clone().acknowledged_by(2, Duration::from_millis(500));
     let few = redis.extend(&two, "a", Some(3), LONG).await.unwrap_err();
     assert_eq!(few.kind(), ErrorKind::Unknown);
     assert!(few.to_string().contains("1 of 2 replicas"), "{few}");

@@ -131,6 +131,9 @@ async fn the_lease_is_the_lifetime_of_the_key() {
         at.redis.extend(&lock, "a", None, 2 * ttl).await.unwrap();
         assert!((2 * ms - 501..=2 * ms).contains(&at.pttl(&name).await), "{ms}");
         assert!((2 * ms + 59_499..=2 * ms + 60_000).contains(&at.pttl(&floor).await), "{ms}");
+        // A request that comes late changes nothing.
+        at.redis.extend(&lock, "a", Some(0), ttl).await.unwrap();
+        assert!(at.pttl(&name).await > ms, "{ms}");
         // The lease may be made shorter; the floor lives on.
         at.redis.extend(&lock, "a", None, ttl).await.unwrap();
         assert!((ms - 500..=ms).contains(&at.pttl(&name).await), "{ms}");
