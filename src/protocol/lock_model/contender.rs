@@ -156,14 +156,14 @@ impl Driver<'_> {
             self.trail.saw(Event::ChangedHands);
         }
         let sole = self.setup.nodes.len() == 1;
-        if sole || self.setup.writes_back {
+        if sole || self.setup.writes_back != [false; 2] {
             let is_above = fence > ghost.fence || is_last && fence == ghost.fence;
             Broken::unless(is_above, "L2", "a holder's fence is not above that of an earlier one")?;
         }
         if sole {
             ghost.fence = fence;
         }
-        let asking = (self.setup.writes_back && !sole).then(|| self.ask(Op::Raise(fence), LONG));
+        let asking = (self.setup.writes_back[self.who] && !sole).then(|| self.ask(Op::Raise(fence), LONG));
         *self.phase() = Phase::Holding(Holding { hold, seq, over: false, asking });
         Ok(())
     }
@@ -192,7 +192,7 @@ impl Driver<'_> {
         let is_sure = holding.hold.is_sure(now);
         match asking.op {
             // Only if it held all the time: else another one may have held in between, below this fence.
-            Op::Raise(fence) if verdict == Verdict::Reached && is_sure => {
+            Op::Raise(fence) if verdict == Verdict::Reached && (is_sure || self.is(Mutation::WritesBackTooLate)) => {
                 self.trail.saw(Event::WrittenBack);
                 let ghost = &mut self.world.ghost;
                 let is_least = ghost.last.is_none_or(|(who, latest)| who == self.who || latest > fence);

@@ -2,7 +2,7 @@
 
 use super::{
     explore::explore,
-    runs::{ALONE, ALONE_LATE, FENCED, PAIR, STEPPING, TRIO, TRIO_FAST},
+    runs::{ALONE, ALONE_LATE, FENCED, FENCED_LATE, PAIR, STEPPING, TRIO, TRIO_FAST},
     world::Setup,
 };
 
@@ -25,6 +25,8 @@ pub(super) enum Mutation {
     NoFloor,
     /// A fence is written back where another one holds.
     RaiseByAnyone,
+    /// A fence counts as written back although the hold had ended before.
+    WritesBackTooLate,
     /// Half of the nodes is a quorum.
     HalfIsEnough,
     /// Nothing is taken off for drifting clocks.
@@ -68,6 +70,7 @@ mutants! {
     fence_without_floor: NoFloor in STEPPING => "L2";
     fences_without_floors: NoFloor in FENCED => "L2";
     raise_without_token: RaiseByAnyone in FENCED => "L2";
+    fence_written_back_too_late: WritesBackTooLate in FENCED_LATE => "L2";
     half_is_enough: HalfIsEnough in PAIR => "L1";
     validity_without_drift: IgnoresDrift in ALONE => "L1";
     validity_without_drift_on_three: IgnoresDrift in TRIO_FAST => "L1";

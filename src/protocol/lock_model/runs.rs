@@ -20,7 +20,8 @@ pub(super) const ALONE: Setup = Setup {
     extensions: [1, 0],
     shortenings: [1, 0],
     waits: false,
-    writes_back: false,
+    writes_back: [false; 2],
+    prompt: [false; 2],
     faults: &[(ANYTHING, 1), FAST],
     mutation: None,
 };
@@ -34,6 +35,7 @@ pub(super) const ALONE_LATE: Setup =
 
 /// The clock of the node steps back.
 pub(super) const STEPPING: Setup = Setup {
+    horizon: 4,
     faults: &[(&[Fault::StepBack], 1), (&[Fault::Lose, Fault::LoseReply, Fault::Late], 1)],
     extensions: [1, 0],
     shortenings: [0, 0],
@@ -42,12 +44,18 @@ pub(super) const STEPPING: Setup = Setup {
 };
 
 /// Whoever is refused waits for its turn.
-pub(super) const WAITING: Setup =
-    Setup { waits: true, attempts: [2, 3], faults: &[(&[Fault::LoseReply, Fault::Late, Fault::Crash], 1)], ..ALONE };
+pub(super) const WAITING: Setup = Setup {
+    waits: true,
+    attempts: [2, 3],
+    horizon: 4,
+    faults: &[(&[Fault::LoseReply, Fault::Late, Fault::Crash], 1)],
+    ..ALONE
+};
 
 /// Two nodes, both of which it takes.
 pub(super) const PAIR: Setup = Setup {
     nodes: &[0, 3],
+    horizon: 4,
     extensions: [1, 0],
     shortenings: [0, 0],
     faults: &[(&[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply], 1), FAST],
@@ -76,7 +84,11 @@ pub(super) const TRIO_FAST: Setup = Setup { extensions: [0, 0], faults: &[(&[Fau
 
 /// Three nodes, and holders write their fences back.
 pub(super) const FENCED: Setup =
-    Setup { extensions: [0, 0], writes_back: true, horizon: 3, faults: &[(&[Fault::Late], 2)], ..TRIO };
+    Setup { extensions: [0, 0], writes_back: [true; 2], horizon: 3, faults: &[(&[Fault::Late], 2)], ..TRIO };
+
+/// One of them writes its fence back, and much of what it sends is late.
+pub(super) const FENCED_LATE: Setup =
+    Setup { writes_back: [true, false], prompt: [false, true], horizon: 4, faults: &[(&[Fault::Late], 3)], ..FENCED };
 
 fn run(name: &str, setup: &Setup) -> Report {
     let report = explore(setup);
@@ -119,4 +131,5 @@ configurations! {
     trio_faulty: TRIO_FAULTY => [ChangedHands Split TooLate LateGrant Extended ExtensionRefused ExtensionFailed LateGoodNews];
     trio_fast: TRIO_FAST => [ChangedHands Split TooLate LateGrant RanOut];
     fenced: FENCED => [ChangedHands Split TooLate LateGrant WrittenBack RanOut];
+    fenced_late: FENCED_LATE => [ChangedHands TooLate LateGrant WrittenBack RanOut];
 }

@@ -68,10 +68,12 @@ pub(super) fn actions(world: &World, setup: &Setup) -> Vec<Action> {
         actions.extend((may(Fault::Crash) && contender.phase != Phase::Idle).then_some(Action::Crash(who)));
     }
     actions.extend((0..setup.nodes.len()).filter(|_| may(Fault::StepBack)).map(Action::StepBack));
-    let unheard = world.requests.0.iter().filter(|request| !request.late).count();
+    let mut unheard = world.requests.0.iter().filter(|request| !request.late);
+    let waits = unheard.clone().any(|request| setup.prompt[request.from])
+        || unheard.by_ref().count() > world.budget(setup, Fault::Late).into();
     // Nobody can tell how long nothing has happened.
     let has_begun = world.contenders.iter().any(|contender| contender.seq > 0);
-    if has_begun && world.ticks < setup.horizon && unheard <= world.budget(setup, Fault::Late).into() {
+    if has_begun && !waits && world.ticks < setup.horizon {
         actions.push(Action::Tick { fast: None });
         let fast = (0..setup.nodes.len()).filter(|_| may(Fault::Fast));
         actions.extend(fast.map(|node| Action::Tick { fast: Some(node) }));

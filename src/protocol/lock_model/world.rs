@@ -60,8 +60,10 @@ pub(super) struct Setup {
     pub shortenings: [u8; 2],
     /// Who is refused waits for its turn.
     pub waits: bool,
-    /// Who has the lock writes its fence back.
-    pub writes_back: bool,
+    /// Who writes its fence back once it has the lock.
+    pub writes_back: [bool; 2],
+    /// Whose requests are never late.
+    pub prompt: [bool; 2],
     /// So many faults of any of these kinds. Each kind stands in one group at most.
     pub faults: &'static [(&'static [Fault], u8)],
     pub mutation: Option<Mutation>,
