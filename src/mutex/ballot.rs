@@ -13,7 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::error::{NodeOutcome, QuorumError};
 use crate::{
-    backend::lock::Reply,
+    backend::{ErrorKind, lock::Reply},
     protocol::quorum::{Round, Verdict, Vote},
 };
 
@@ -85,6 +85,15 @@ impl<'a, T> Ballot<'a, T> {
             *told = outcome;
         }
         Some((node, answer))
+    }
+
+    /// Whether the request has surely not reached this node.
+    pub(super) fn is_unsent(&self, node: usize) -> bool {
+        let unsent =
+            |outcome: &_| matches!(outcome, NodeOutcome::Failed(error) if error.kind() == ErrorKind::Unavailable);
+        // Told, or known and not looked at because the outcome was decided.
+        let mut waiting = self.answers.iter().filter(|(other, _)| *other == node);
+        unsent(&self.outcomes[node]) || waiting.any(|(_, answer)| answer.as_ref().is_err_and(unsent))
     }
 
     /// What each node did.

@@ -10,7 +10,7 @@ use super::{
     config::Config,
     error::{LockError, QuorumError},
     held::{Grant, Held},
-    local::{Foremost, Moment, next_seq},
+    local::{Foremost, Holder, Moment, next_seq},
     parties::Parties,
 };
 use crate::{
@@ -61,7 +61,18 @@ impl Claim {
     /// Waits in line behind other callers of this process, and then for the lock.
     pub(super) async fn wait(config: Arc<Config>, last: &mut Option<LockError>) -> Result<Arc<Held>, LockError> {
         let parties = Parties::new(Arc::clone(&config), config.token());
-        let foremost = parties.local.queue(&parties.config.key.key).await;
+        let local = Arc::clone(&parties.local);
+        *last = Some(LockError::Taken(Taken::default()));
+        let foremost = local.queue(&parties.config.key.key).await;
+        // Whoever counts attempts wants to know how they end.
+        if parties.config.tries.is_none() {
+            let taken = |holder: &Holder, left| Taken {
+                holder: holder.metadata.as_deref().map(str::to_owned),
+                left: Some(left),
+                nodes: Vec::new(),
+            };
+            local.vacant(&foremost.line, |holder, left| *last = Some(LockError::Taken(taken(holder, left)))).await;
+        }
         let mut claim = Self::new(parties, Some(ticket()), foremost);
         let (mut attempts, mut failures) = (0, 0);
         loop {
@@ -118,7 +129,7 @@ impl Claim {
         let Self { parties, ticket, traces, seq, sent, .. } = self;
         let config = &parties.config;
         *seq = next_seq();
-        traces.fill(Trace::Unknown);
+        let before = mem::replace(traces, vec![Trace::Unknown; config.nodes.len()]);
         let acquire = Acquire {
             token: parties.token.text(),
             seq: *seq,
@@ -141,6 +152,10 @@ impl Claim {
                 vote
             })
             .await;
+        // A node that is down for long is not to be cleaned up after each attempt.
+        for (node, trace) in traces.iter_mut().enumerate().filter(|(node, _)| ballot.is_unsent(*node)) {
+            *trace = before[node];
+        }
         let term = config.term(config.ttl);
         match (verdict, Hold::begun(parties.local.now(), *sent, term)) {
             (Verdict::Reached, Some(hold)) => Ok(Grant { hold, fence: heard.fence }),

@@ -27,7 +27,7 @@ pub enum LockError {
     TimedOut {
         /// How long the caller waited.
         waited: Duration,
-        /// How the last attempt ended, if one ended.
+        /// How the last attempt ended, or what it waited for before the first one ended.
         #[source]
         last: Option<Box<LockError>>,
     },
@@ -45,7 +45,7 @@ pub struct Taken {
     /// When the lock could be free at the earliest, unless it is released before; `None` if no node told: another task of this
     /// process is in line for it, or it is the turn of one who waits.
     pub left: Option<Duration>,
-    /// The nodes on which it is taken, by their position.
+    /// The nodes on which it is taken, by their position; none if the holder is of this process, so that they need not be asked.
     pub nodes: Vec<usize>,
 }
 

@@ -14,7 +14,7 @@ use super::{
     cleanup::Trace,
     error::LockError,
     inline::Inline,
-    local::{Line, Moment, follow_seq, next_seq},
+    local::{Holder, Line, Moment, follow_seq, next_seq},
     parties::Parties,
 };
 use crate::{
@@ -74,7 +74,8 @@ impl Held {
 
     /// Others of this process wait until it is released or over.
     pub(super) fn stand_for(&self, line: &Arc<Line>) {
-        line.hold(self.hold.subscribe());
+        let metadata = self.parties.config.metadata.clone();
+        line.hold(Holder { hold: self.hold.subscribe(), metadata });
         let _ = self.line.set(Arc::clone(line));
     }
 

@@ -31,8 +31,16 @@ pub(super) struct Local {
 /// Who wants one lock.
 pub(super) struct Line {
     foremost: Arc<sync::Mutex<()>>,
-    /// What the holder believes, while it is one of this process.
-    holder: watch::Sender<Option<watch::Receiver<Hold>>>,
+    holder: watch::Sender<Option<Holder>>,
+}
+
+/// Who holds a lock, while it is one of this process.
+#[derive(Clone)]
+pub(super) struct Holder {
+    /// What it believes.
+    pub(super) hold: watch::Receiver<Hold>,
+    /// What it says of itself.
+    pub(super) metadata: Option<Arc<str>>,
 }
 
 /// The right to ask for a lock: one per name and process.
@@ -64,25 +72,30 @@ impl Local {
         self.origin + Duration::from_micros(moment.as_micros())
     }
 
-    /// Waits in line, first come first served, until nobody of this process holds the lock either: what is asked for right
-    /// behind a release needs no message.
+    /// Waits in line, first come first served.
     pub(super) async fn queue(&self, key: &Key) -> Foremost {
         let line = self.line(key);
         let place = Arc::clone(&line.foremost).lock_owned().await;
-        let mut holder = line.holder.subscribe();
+        Foremost { line, _place: place }
+    }
+
+    /// Waits until nobody of this process holds the lock: what is asked for right behind a release needs no message. `found`
+    /// is told who holds it, and for how long it is sure.
+    pub(super) async fn vacant(&self, line: &Line, mut found: impl FnMut(&Holder, Duration)) {
+        let mut holders = line.holder.subscribe();
         loop {
-            let Some(mut hold) = holder.borrow_and_update().clone() else { break };
-            let (now, until) = (self.now(), hold.borrow_and_update().until());
+            let Some(mut holder) = holders.borrow_and_update().clone() else { return };
+            let (now, until) = (self.now(), holder.hold.borrow_and_update().until());
+            found(&holder, until.since(now));
             // What has ended may be being released at this moment.
             let over = self.at(until.max(now.after(RELEASE)));
             tokio::select! {
-                _ = holder.changed() => {}
+                _ = holders.changed() => {}
                 // Extended, or about to be released.
-                Ok(()) = hold.changed() => {}
-                () = sleep_until(over) => break,
+                Ok(()) = holder.hold.changed() => {}
+                () = sleep_until(over) => return,
             }
         }
-        Foremost { line, _place: place }
     }
 
     /// Unless somebody is in line already.
@@ -109,13 +122,13 @@ impl Local {
 
 impl Line {
     /// The lock is held by one of this process.
-    pub(super) fn hold(&self, hold: watch::Receiver<Hold>) {
-        self.holder.send_replace(Some(hold));
+    pub(super) fn hold(&self, holder: Holder) {
+        self.holder.send_replace(Some(holder));
     }
 
     /// It was released by the one that believed so.
     pub(super) fn free(&self, hold: &watch::Receiver<Hold>) {
-        self.holder.send_if_modified(|holder| holder.take_if(|holder| holder.same_channel(hold)).is_some());
+        self.holder.send_if_modified(|holder| holder.take_if(|holder| holder.hold.same_channel(hold)).is_some());
     }
 }
 

@@ -118,6 +118,19 @@ async fn cleaning_up_ends_with_the_lease() {
     assert_eq!(node.asked().release, asked);
 }
 
+/// Fails if a request that was never sent is taken back.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_down_is_left_alone() {
+    let nodes = Faulty::three();
+    nodes[2].set(Mode::Failing);
+    let mutex = Mutex::new(nodes.clone(), "job");
+    for _ in 0..100 {
+        mutex.lock().await.unwrap().unlock().await.unwrap();
+    }
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(nodes[2].asked().release, 100, "with each lock, and not again");
+}
+
 /// Fails if a new attempt may be undone by what an earlier one of the same caller sent.
 #[tokio::test(start_paused = true)]
 async fn undoing_an_attempt_does_not_undo_the_next_one() {
