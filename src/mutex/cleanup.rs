@@ -53,6 +53,18 @@ impl Parties {
         self.clean(traces, self.config.ttl, Release { token: self.token.text(), seq, undo: true, ticket });
     }
 
+    /// Gives up places, and nothing that is held: no holder has this token.
+    pub(super) fn leave(&self, traces: &[Trace], ticket: Option<u64>) {
+        let places: Vec<_> = traces
+            .iter()
+            .map(|trace| match trace {
+                Trace::Clean | Trace::Held => Trace::Clean,
+                Trace::Place | Trace::Unknown | Trace::Undone => *trace,
+            })
+            .collect();
+        self.clean(&places, self.config.ttl, Release { token: "".into(), seq: next_seq(), undo: false, ticket });
+    }
+
     /// Gives back what is held, for `life` at most. Tells the outcome as soon as it is decided.
     pub(super) fn release(
         &self,
@@ -66,6 +78,7 @@ impl Parties {
             let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket };
             let mut left = traces;
             let mut ballot = parties.config.ask(|node| node.0.release(&parties.config.key, release.clone()));
+            ballot.send().await;
             let verdict = ballot.decide(|node, released| note(&mut left[node], released)).await;
             // Whoever does not want to know has dropped the other end.
             let _ = tell.send(outcome(verdict, &mut ballot));

@@ -134,7 +134,7 @@ impl MutexGuard {
     /// [`Mutex::from_token`](super::Mutex::from_token), in time.
     pub fn into_token(mut self) -> Token {
         self.armed = false;
-        self.held.leave();
+        self.held.hand_over();
         self.held.parties.token.clone()
     }
 

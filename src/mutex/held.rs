@@ -269,8 +269,16 @@ impl Held {
         released
     }
 
+    /// Another one goes on with it: what it does not know of is given up.
+    pub(super) fn hand_over(&self) {
+        let facts = self.facts();
+        self.parties.leave(&facts.traces, facts.ticket);
+        drop(facts);
+        self.leave();
+    }
+
     /// Who waits for it in this process need not wait any longer.
-    pub(super) fn leave(&self) {
+    fn leave(&self) {
         if let Some(line) = self.line.get() {
             line.free(&self.hold.subscribe());
         }

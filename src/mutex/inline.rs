@@ -18,8 +18,8 @@ pub(super) struct Inline<T> {
 }
 
 impl<T> Inline<T> {
-    /// Begins at once, wherever the caller is: what `work` sends first is sent when this returns. It tells its outcome
-    /// before its end, perhaps.
+    /// Begins at once, wherever the caller is: what `work` sends before it first waits is sent when this returns. It is polled
+    /// again in any case, and may tell its outcome before its end.
     pub(super) fn begin(
         parties: &Parties,
         work: impl Future<Output = ()> + Send + 'static,

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{super::Token, *};
+use super::{
+    super::Token,
+    faulty::{Faulty, Mode},
+    *,
+};
 use crate::backend::Memory;
 
 #[tokio::test(start_paused = true)]
@@ -27,6 +31,25 @@ async fn dropping_a_guard_releases_without_blocking() {
     drop(mutex.lock().await.unwrap());
     settle().await;
     assert!(mutex.try_lock().await.is_ok());
+}
+
+#[test]
+fn a_guard_may_be_dropped_anywhere() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let node = Faulty::new();
+    let mutex = Mutex::new(node.clone(), "job");
+    let guard = first.block_on(mutex.lock()).unwrap();
+    // On a thread that is no runtime's.
+    std::thread::spawn(move || drop(guard)).join().unwrap();
+    let guard = first.block_on(mutex.lock()).unwrap();
+    // Where nothing answers and no timer runs any more.
+    node.set(Mode::Hung);
+    drop(first);
+    drop(guard);
+    node.set(Mode::Up);
+    let second = runtime();
+    assert!(second.block_on(mutex.is_locked()).is_ok());
 }
 
 /// Fails if the token of a release is not compared.

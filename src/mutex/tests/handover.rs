@@ -24,6 +24,22 @@ async fn a_lock_is_handed_over_with_its_token() {
     assert!(!here.is_locked().await.unwrap());
 }
 
+/// Fails if a place is left for a token whose holder no longer knows of it.
+#[tokio::test(start_paused = true)]
+async fn what_is_handed_over_leaves_no_place_behind() {
+    let nodes = Faulty::three();
+    let other = Mutex::new(nodes[2].replica(), "job");
+    let stranger = other.lock().await.unwrap();
+    let mutex = Mutex::new(nodes.clone(), "job");
+    let guard = mutex.lock().await.unwrap();
+    let token = guard.into_token();
+    settle().await;
+    let adopted = Mutex::new(elsewhere(&nodes), "job").from_token(token).await.unwrap();
+    adopted.unlock().await.unwrap();
+    stranger.unlock().await.unwrap();
+    assert!(!other.is_locked().await.unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_token_of_nobody_is_refused() {
     let mutex = Mutex::new(Faulty::three(), "job");
