@@ -2,12 +2,12 @@
 //!
 //! When a hot key expires, every replica of a service computes it at once, and the database falls over. This crate makes
 //! one caller in the fleet do the work while all others wait for its result, which reaches them by a message within two
-//! network hops. It comes as a tower middleware for requests, [`SingleflightLayer`], and as [`Group`] for anything else.
-//! Replicas meet in a [backend](backend::Backend): [`Redis`](backend::Redis), or [`Memory`](backend::Memory) within one
+//! network hops. It comes as a tower middleware for requests, [`SingleflightLayer`], and as [`Group`] for anything else; and
+//! what must exclude other work has a [`Mutex`]. Replicas meet in a [backend](backend::Backend): [`Redis`](backend::Redis), or [`Memory`](backend::Memory) within one
 //! process.
 //!
-//! It is neither a cache for everything nor a lock: nothing is kept unless you or the origin ask for it, and on a failover of
-//! the store work can run twice.
+//! A flight is neither a cache for everything nor a lock: nothing is kept unless you or the origin ask for it, and on a
+//! failover of the store work can run twice.
 //!
 //! # A layer
 //!
@@ -48,6 +48,22 @@
 //! # }
 //! # #[cfg(not(feature = "json"))] fn main() {}
 //! ```
+//!
+//! # A lock
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! use tower_singleflight::{LockError, Mutex, backend::Memory};
+//!
+//! let mutex = Mutex::new(Memory::new(), "reports:nightly").metadata("worker 7");
+//! let guard = mutex.lock().await.unwrap();
+//! let Err(LockError::Taken(taken)) = mutex.try_lock().await else { panic!("it is held") };
+//! assert_eq!(taken.holder.as_deref(), Some("worker 7"));
+//! guard.unlock().await.unwrap();
+//! # }
+//! ```
+//!
+//! The [`mutex`] module tells what it promises, on one node and on several.
 //!
 //! # Vocabulary
 //!
