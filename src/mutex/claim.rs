@@ -63,7 +63,7 @@ impl Claim {
         let parties = Parties::new(Arc::clone(&config), config.token());
         let local = Arc::clone(&parties.local);
         *last = Some(LockError::Taken(Taken::default()));
-        let foremost = local.queue(&parties.config.key.key).await;
+        let foremost = config.line(&local).queue().await;
         // Whoever counts attempts wants to know how they end.
         if parties.config.tries.is_none() {
             let taken = |holder: &Holder, left| Taken {
@@ -104,7 +104,7 @@ impl Claim {
     /// One attempt, for the lock as it is now.
     pub(super) async fn try_now(config: Arc<Config>) -> Result<Arc<Held>, LockError> {
         let parties = Parties::new(Arc::clone(&config), config.token());
-        let Some(foremost) = parties.local.try_queue(&parties.config.key.key) else {
+        let Some(foremost) = config.line(&parties.local).try_queue() else {
             return Err(LockError::Taken(Taken::default()));
         };
         let mut claim = Self::new(parties, None, foremost);

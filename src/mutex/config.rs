@@ -1,8 +1,16 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rand::seq::SliceRandom;
 
-use super::{Mutex, Node, Nodes, Retry, Token, ballot::Ballot};
+use super::{
+    Mutex, Node, Nodes, Retry, Token,
+    ballot::Ballot,
+    local::{Line, Local},
+};
 use crate::{
     backend::lock::{LockKey, Reply},
     key::Key,
@@ -20,6 +28,8 @@ pub(super) struct Config {
     prefix: Arc<str>,
     /// Where the nodes keep it: prefix and name.
     pub(super) key: LockKey,
+    /// Who of this process wants it; found when somebody first does.
+    line: OnceLock<Arc<Line>>,
     pub(super) ttl: Duration,
     pub(super) tries: Option<u32>,
     pub(super) wait_timeout: Option<Duration>,
@@ -50,6 +60,7 @@ impl Config {
         let mut config = Self {
             nodes,
             key: LockKey { name: "".into(), key: Key::builder("").finish(), replicas: 0, patience: Duration::ZERO },
+            line: OnceLock::new(),
             name,
             prefix: PREFIX.into(),
             ttl: Duration::from_secs(10),
@@ -75,6 +86,11 @@ impl Config {
         self.key.name = format!("{prefix}{{{name}}}").into();
         self.key.key = Key::builder("lock").part(prefix.as_bytes()).part(name.as_bytes()).finish();
         self.key.patience = self.ttl.mul_f64(self.timeout_factor);
+        self.line = OnceLock::new();
+    }
+
+    pub(super) fn line(&self, local: &Local) -> Arc<Line> {
+        Arc::clone(self.line.get_or_init(|| local.line(&self.key.key)))
     }
 
     /// A lease of `ttl`, as the nodes' clocks may have it.

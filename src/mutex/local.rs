@@ -72,13 +72,6 @@ impl Local {
         self.origin + Duration::from_micros(moment.as_micros())
     }
 
-    /// Waits in line, first come first served.
-    pub(super) async fn queue(&self, key: &Key) -> Foremost {
-        let line = self.line(key);
-        let place = Arc::clone(&line.foremost).lock_owned().await;
-        Foremost { line, _place: place }
-    }
-
     /// Waits until nobody of this process holds the lock: what is asked for right behind a release needs no message. `found`
     /// is told who holds it, and for how long it is sure.
     pub(super) async fn vacant(&self, line: &Line, mut found: impl FnMut(&Holder, Duration)) {
@@ -98,14 +91,8 @@ impl Local {
         }
     }
 
-    /// Unless somebody is in line already.
-    pub(super) fn try_queue(&self, key: &Key) -> Option<Foremost> {
-        let line = self.line(key);
-        let place = Arc::clone(&line.foremost).try_lock_owned().ok()?;
-        Some(Foremost { line, _place: place })
-    }
-
-    fn line(&self, key: &Key) -> Arc<Line> {
+    /// The line for a lock, which lasts as long as anybody has it.
+    pub(super) fn line(&self, key: &Key) -> Arc<Line> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(key).and_then(Weak::upgrade) {
             return line;
@@ -121,6 +108,18 @@ impl Local {
 }
 
 impl Line {
+    /// Waits in line, first come first served.
+    pub(super) async fn queue(self: Arc<Self>) -> Foremost {
+        let place = Arc::clone(&self.foremost).lock_owned().await;
+        Foremost { line: self, _place: place }
+    }
+
+    /// Unless somebody is in line already.
+    pub(super) fn try_queue(self: Arc<Self>) -> Option<Foremost> {
+        let place = Arc::clone(&self.foremost).try_lock_owned().ok()?;
+        Some(Foremost { line: self, _place: place })
+    }
+
     /// The lock is held by one of this process.
     pub(super) fn hold(&self, holder: Holder) {
         self.holder.send_replace(Some(holder));
