@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// A renewal whose outcome is unknown is sent again no sooner than this.
+/// A renewal whose outcome is unknown is sent again no sooner than this, unless there is hardly more time.
 const BREATH: Duration = Duration::from_millis(20);
 
 /// What a round that reached its quorum brought.
@@ -218,7 +218,7 @@ impl Held {
             if now >= until {
                 return;
             }
-            let due = tick(now, until.since(now) / 3);
+            let due = tick(now, until.since(now));
             tokio::select! {
                 () = sleep_until(local.at(due)) => {}
                 // Somebody extended it, perhaps for a shorter time.
@@ -289,11 +289,12 @@ impl Held {
     }
 }
 
-/// When to renew, `pause` from now or a little earlier: on a grid that the locks of a process have in common, so that their
-/// renewals travel together.
-fn tick(now: Moment, pause: Duration) -> Moment {
-    let due = now.after(pause.max(BREATH));
-    let grid = (pause.as_micros() as u64 / 4).next_power_of_two() / 2;
-    let tick = Moment::from_micros(due.as_micros() / grid.max(1) * grid.max(1));
+/// When to renew what is sure for `left`: after a third of it, or a little earlier, on a grid that the locks of a process have
+/// in common, so that their renewals travel together.
+fn tick(now: Moment, left: Duration) -> Moment {
+    let pause = (left / 3).max(BREATH).min(left / 2);
+    let due = now.after(pause);
+    let grid = u64::try_from(pause.as_micros()).map_or(1, |pause| (pause / 4).next_power_of_two() / 2).max(1);
+    let tick = Moment::from_micros(due.as_micros() / grid * grid);
     if tick > now.after(pause / 2) { tick } else { due }
 }

@@ -46,6 +46,17 @@ async fn a_renewed_lock_is_held_for_as_long_as_it_takes() {
     assert_eq!(node.asked().extend, renewed, "nothing is renewed any more");
 }
 
+/// Fails if a renewal comes no sooner than is usual.
+#[tokio::test(start_paused = true)]
+async fn leases_of_milliseconds_are_renewed_too() {
+    for ttl in [10, 20, 50, 100] {
+        let mutex = Mutex::new(Memory::new(), "job").ttl(ttl * MS).auto_renew(true);
+        let guard = mutex.lock().await.unwrap();
+        let lost = tokio::time::timeout(Duration::from_secs(5), guard.lost()).await;
+        assert!(lost.is_err(), "{ttl} ms");
+    }
+}
+
 /// Locks that were taken at different times are renewed at the same ones. Fails if each has times of its own.
 #[tokio::test(start_paused = true)]
 async fn renewals_of_a_process_travel_together() {
