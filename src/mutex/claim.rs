@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use super::{
     Taken,
@@ -20,7 +20,7 @@ use crate::{
     },
     protocol::{
         lease::Fence,
-        quorum::{Hold, Verdict, Vote, Wait},
+        quorum::{Hold, OTHERS, Verdict, Vote, Wait},
     },
 };
 
@@ -142,16 +142,21 @@ impl Claim {
         let mut ballot = config.ask(|node| node.0.acquire(&config.key, acquire.clone()));
         let refused = Trace::of_refusal(*ticket);
         let mut heard = Heard::default();
-        let verdict = ballot
-            .decide(|node, answer| {
-                let vote = heard.note(node, answer);
-                traces[node] = match vote {
-                    Vote::Yes => Trace::Held,
-                    _ => refused,
-                };
-                vote
-            })
-            .await;
+        let mut note = |node: usize, answer| {
+            let vote = heard.note(node, answer);
+            traces[node] = if vote == Vote::Yes { Trace::Held } else { refused };
+            vote
+        };
+        let verdict = ballot.decide(&mut note).await;
+        // Who waits wants to know where it has a place: only there can it be granted the lock without asking again.
+        if ticket.is_some() && matches!(verdict, Verdict::Refused | Verdict::Divided) {
+            let others = async {
+                while let Some((node, answer)) = ballot.next().await {
+                    let _ = answer.map(|answer| note(node, answer));
+                }
+            };
+            let _ = timeout(OTHERS, others).await;
+        }
         // A node that is down for long is not to be cleaned up after each attempt.
         for (node, trace) in traces.iter_mut().enumerate().filter(|(node, _)| ballot.is_unsent(*node)) {
             *trace = before[node];

@@ -106,6 +106,27 @@ async fn a_grant_of_one_node_waits_for_the_others() {
     assert_eq!(asked, [2; 3], "each of them once");
 }
 
+/// Fails if who waits does not learn of all its places.
+#[tokio::test(start_paused = true)]
+async fn who_waits_has_a_place_on_every_node_however_late_it_answers() {
+    for count in [2, 3, 4, 5] {
+        let nodes: Vec<_> = (0..count).map(|_| Faulty::new()).collect();
+        let replicas: Vec<_> = nodes.iter().map(Faulty::replica).collect();
+        let (mutex, other) = (Mutex::new(nodes.clone(), "job"), Mutex::new(replicas, "job"));
+        let guard = mutex.lock().await.unwrap();
+        settle().await;
+        (1..).zip(&nodes).for_each(|(late, node)| node.set(Mode::Late(late * 2 * MS)));
+        let waiter = tokio::spawn(async move { other.lock().await.map(|guard| (guard, Instant::now())) });
+        tokio::time::sleep(15 * MS).await;
+        nodes.iter().for_each(|node| node.set(Mode::Up));
+        let released = Instant::now();
+        guard.unlock().await.unwrap();
+        let (_guard, held) = waiter.await.unwrap().unwrap();
+        assert_eq!(held - released, Duration::ZERO, "{count} nodes");
+        assert!(nodes.iter().all(|node| node.asked().acquire == 2), "{count} nodes");
+    }
+}
+
 /// Contenders that each got one node give it back, and one of them gets all.
 #[tokio::test(start_paused = true)]
 async fn a_split_vote_is_resolved() {
