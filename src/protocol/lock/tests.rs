@@ -6,6 +6,7 @@
 use super::*;
 
 mod history;
+mod waiting;
 
 const LINGER: u64 = 60_000;
 
@@ -25,15 +26,20 @@ fn fence(millis: u64) -> Fence {
     Fence(millis * 1000)
 }
 
+/// Who has to be told.
+type Told = Option<(Inbox, Grant)>;
+
 struct Node {
     lock: Lock<char>,
     now: u64,
     sole: bool,
+    /// Whose inboxes nobody hears.
+    deaf: Vec<char>,
 }
 
 impl Node {
     fn new() -> Self {
-        Self { lock: Lock::default(), now: 1000, sole: true }
+        Self { lock: Lock::default(), now: 1000, sole: true, deaf: Vec::new() }
     }
 
     fn held_by(who: char, seq: u64) -> Self {
@@ -63,16 +69,22 @@ impl Node {
         self.lock.extend(self.now(), &who, seq, ms(ttl), ms(LINGER))
     }
 
+    fn give(&mut self, release: Release<char>) -> (bool, Told) {
+        let deaf = |inbox| self.deaf.iter().any(|who| place(*who).inbox == inbox);
+        self.lock.release(Instant::from_micros(self.now * 1000), &release, |inbox| !deaf(inbox))
+    }
+
     fn release(&mut self, who: char, seq: u64) -> (bool, Told) {
-        self.lock.release(self.now(), &Release { token: who, seq, undo: false, ticket: None })
+        self.give(Release { token: who, seq, undo: false, ticket: None })
     }
 
     fn undo(&mut self, who: char, seq: u64) -> bool {
-        self.lock.release(self.now(), &Release { token: who, seq, undo: true, ticket: None }).0
+        self.give(Release { token: who, seq, undo: true, ticket: None }).0
     }
 
-    fn leave(&mut self, who: char) -> (bool, Told) {
-        self.lock.release(self.now(), &Release { token: who, seq: 0, undo: false, ticket: Some(ticket(who)) })
+    /// Stops waiting: the attempt is undone, and the place given up.
+    fn leave(&mut self, who: char, seq: u64) -> (bool, Told) {
+        self.give(Release { token: who, seq, undo: true, ticket: Some(ticket(who)) })
     }
 
     fn raise(&mut self, who: char, to: Fence) -> bool {
@@ -93,12 +105,8 @@ impl Node {
     }
 }
 
-fn yours(who: char) -> (Inbox, Turn) {
-    (place(who).inbox, Turn::Yours)
-}
-
-fn after(who: char) -> (Inbox, Turn) {
-    (place(who).inbox, Turn::After(TURN))
+fn told(who: char, seq: u64, fence: Fence) -> Told {
+    Some((place(who).inbox, Grant { ticket: ticket(who), seq, fence }))
 }
 
 /// Fails if a lease is taken from its holder, or outlives its end.
@@ -129,7 +137,7 @@ fn an_older_request_changes_nothing() {
     node.now += 100;
     assert_eq!(node.acquire('a', 4), Acquired::Taken(ms(900)));
     assert_eq!(node.extend('a', Some(4), 10), Extended::Held(fence(1000), 5));
-    assert_eq!(node.release('a', 4), (false, Vec::new()));
+    assert_eq!(node.release('a', 4), (false, None));
     assert!(!node.undo('a', 4));
     assert_eq!(node.seen(), Some(('a', 900)));
     assert_eq!(node.extend('a', Some(6), 500), Extended::Held(fence(1000), 6));
@@ -145,7 +153,7 @@ fn an_older_request_changes_nothing() {
 #[test]
 fn only_the_holder_changes_a_lease() {
     let mut node = Node::held_by('a', 1);
-    assert_eq!(node.release('b', 9), (false, Vec::new()));
+    assert_eq!(node.release('b', 9), (false, None));
     assert!(!node.undo('b', 9));
     assert_eq!(node.extend('b', Some(9), 10), Extended::Taken);
     assert_eq!(node.extend('b', None, 10), Extended::Taken);
@@ -162,108 +170,6 @@ fn an_heir_extends_whatever_was_asked_before() {
     assert_eq!(node.extend('a', None, 600), Extended::Held(fence(1000), 77));
     assert_eq!(node.seen(), Some(('a', 600)));
     assert_eq!(node.extend('a', Some(78), 700), Extended::Held(fence(1000), 78));
-}
-
-fn with_waiters() -> Node {
-    let mut node = Node::held_by('a', 1);
-    for who in ['b', 'c', 'd'] {
-        assert!(matches!(node.wait(who, 1), Acquired::Taken(_)));
-    }
-    node
-}
-
-/// Fails if the queue is a stack, if who asks again loses its place, or if more than two are told.
-#[test]
-fn turns_go_round_in_the_order_of_arrival() {
-    let mut node = with_waiters();
-    node.wait('b', 2);
-    assert_eq!(node.release('a', 2), (true, vec![yours('b'), after('c')]));
-    assert_eq!(node.wait('b', 3), Acquired::Granted(Fence(fence(1000).0 + 1)));
-    assert_eq!(node.release('b', 3), (true, vec![yours('c'), after('d')]));
-    node.wait('c', 2);
-    assert_eq!(node.release('c', 2), (true, vec![yours('d')]));
-    node.wait('d', 2);
-    assert_eq!(node.release('d', 2), (true, Vec::new()));
-    assert_eq!(node.lock.state, None);
-}
-
-/// Fails if anybody may have a turn while it lasts, or if nobody may afterwards.
-#[test]
-fn a_turn_is_for_its_ticket_until_it_is_over() {
-    let mut node = with_waiters();
-    node.release('a', 2);
-    node.now += 99;
-    assert_eq!(node.acquire('a', 3), Acquired::Spoken(ms(1)), "who has just had it");
-    assert_eq!(node.wait('c', 2), Acquired::Spoken(ms(1)), "the next but one");
-    assert_eq!(node.extend('a', Some(4), 1000), Extended::Gone);
-    let mut late = Node { lock: node.lock.clone(), ..node };
-    late.now += 1;
-    assert!(matches!(late.acquire('x', 1), Acquired::Granted(_)), "over: anybody");
-    assert_eq!(late.release('x', 2).1, vec![yours('c'), after('d')], "the others keep their places");
-    assert!(matches!(node.wait('b', 2), Acquired::Granted(_)), "in time");
-}
-
-/// Fails if one who comes during a turn gets no place, or a turn prolongs what is remembered.
-#[test]
-fn a_free_lock_remembers_who_waits_for_a_second() {
-    let mut node = with_waiters();
-    node.release('a', 2);
-    assert_eq!(node.wait('e', 1), Acquired::Spoken(TURN));
-    node.now += 999;
-    assert_eq!(node.lock.expires(), Instant::from_micros(node.lock.floor.unwrap().expires.as_micros()));
-    assert_eq!(node.lock.state.as_ref().map(|state| state.queue.len()), Some(3));
-    node.now += 1;
-    node.lock.expire(node.now());
-    assert_eq!(node.lock.state, None);
-}
-
-/// Fails if a turn is lost with the one that leaves, or if who leaves out of turn passes it on.
-#[test]
-fn leaving_gives_up_a_place_and_passes_a_turn_on() {
-    let mut node = with_waiters();
-    assert_eq!(node.leave('c'), (false, Vec::new()));
-    assert_eq!(node.seen(), Some(('a', 1000)), "a place is not a lock");
-    assert_eq!(node.release('a', 2), (true, vec![yours('b'), after('d')]));
-    assert_eq!(node.leave('x'), (false, Vec::new()));
-    assert_eq!(node.leave('b'), (false, vec![yours('d')]));
-    assert_eq!(node.leave('d'), (false, Vec::new()));
-    assert_eq!(node.lock.state, None, "the last place");
-    assert!(matches!(node.acquire('x', 1), Acquired::Granted(_)));
-}
-
-/// Fails if there is no limit, or if one who has a place already loses it to the limit.
-#[test]
-fn there_is_room_for_so_many_places() {
-    let mut node = Node::held_by('a', 1);
-    let inbox = Inbox([0; 12]);
-    for ticket in 0..PLACES as u64 + 5 {
-        node.ask('b', 1, Some(Place { ticket, inbox }));
-    }
-    let elsewhere = Place { ticket: 7, inbox: Inbox([7; 12]) };
-    node.ask('b', 1, Some(elsewhere));
-    let queue = &node.lock.state.as_ref().unwrap().queue;
-    assert_eq!((queue.len(), queue[7]), (PLACES, elsewhere), "and who waits may hear elsewhere");
-}
-
-/// Fails if a place outlives the grant that it waited for.
-#[test]
-fn a_grant_takes_the_place_along() {
-    let mut node = with_waiters();
-    node.now += 999;
-    node.extend('a', Some(2), 500);
-    node.now += 500;
-    assert!(matches!(node.wait('b', 2), Acquired::Granted(_)), "the lease is over");
-    assert_eq!(
-        node.lock.state.as_ref().unwrap().queue.len(),
-        0,
-        "and with it the queue: nobody said that they still wait"
-    );
-    node.wait('c', 2);
-    node.wait('d', 2);
-    node.release('b', 3);
-    node.now += 100;
-    assert!(matches!(node.wait('d', 3), Acquired::Granted(_)), "c missed its turn");
-    assert_eq!(node.release('d', 4), (true, Vec::new()), "neither waits any longer");
 }
 
 /// Fails if fences start over: after a release, an expiry, the loss of everything, or a clock that steps back.

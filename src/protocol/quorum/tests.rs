@@ -181,23 +181,46 @@ fn late_good_news_does_not_revive() {
     assert_eq!(hold.until(), at(30), "it ended when it ended");
 }
 
-/// Fails if one of two turns is taken for a quorum, if a node counts twice, or if patience makes anybody wait longer.
+/// Fails if what is left is not looked at, if the share is taken off the whole lease instead of its sure part, or if the time is
+/// counted from the message.
 #[test]
-fn a_waiter_tries_again_once_it_is_its_turn_on_a_quorum() {
+fn what_was_granted_to_one_who_waited_holds_only_if_nearly_all_of_it_is_left() {
+    let term = Term { ttl: 90 * MS, ..TERM };
+    let hold = Hold::granted(at(110), at(100), term).expect("seven of eight parts are left");
+    assert_eq!(hold.until(), at(180), "from when it was sent");
+    let late = Instant::from_micros(110_001);
+    assert_eq!(Hold::granted(late, at(100), term), None, "another attempt is better");
+    assert_eq!(Hold::granted(at(180), at(100), term), None, "over");
+    let empty = Term { drift: 90 * MS, ..term };
+    assert_eq!(Hold::granted(at(100), at(100), empty), None, "shorter than its own drift: it never holds");
+}
+
+/// Fails if less than a quorum is enough, if a node counts twice, or if patience makes anybody wait longer.
+#[test]
+fn a_waiter_holds_once_a_quorum_has_granted() {
     let mut wait = Wait::new(3, at(1000));
-    wait.told(at(100), 2, Turn::After(300 * MS));
-    assert_eq!(wait.due(), at(400));
-    wait.told(at(110), 0, Turn::Yours);
+    assert!(!wait.granted(at(110), 0));
     assert_eq!(wait.due(), at(130), "a moment for the others");
-    wait.told(at(115), 0, Turn::Yours);
-    assert_eq!(wait.due(), at(130), "the same node again");
-    wait.told(at(118), 2, Turn::After(500 * MS));
-    assert_eq!(wait.due(), at(130), "nothing makes it wait longer");
-    wait.told(at(120), 1, Turn::Yours);
-    assert_eq!(wait.due(), at(120));
-    let mut alone = Wait::new(1, at(1000));
-    alone.told(at(7), 0, Turn::Yours);
-    assert_eq!(alone.due(), at(7), "one node is a quorum of one");
+    assert!(!wait.granted(at(115), 0), "the same node again");
+    assert_eq!(wait.due(), at(130), "and no more patience");
+    assert!(wait.granted(at(120), 2));
+    assert!(Wait::new(1, at(1000)).granted(at(7), 0), "one node is a quorum of one");
+    let mut even = Wait::new(4, at(1000));
+    assert_eq!([0, 1, 2].map(|node| even.granted(at(5), node)), [false, false, true], "half is not enough");
+    let mut soon = Wait::new(3, at(50));
+    assert!(!soon.granted(at(45), 1));
+    assert_eq!(soon.due(), at(50), "nothing makes it wait longer");
+}
+
+/// Fails if who has to ask again waits, or waits longer than before.
+#[test]
+fn who_may_have_missed_something_asks_at_once() {
+    let mut wait = Wait::new(3, at(1000));
+    wait.again(at(40));
+    assert_eq!(wait.due(), at(40));
+    wait.again(at(50));
+    wait.granted(at(60), 1);
+    assert_eq!(wait.due(), at(40));
 }
 
 proptest! {

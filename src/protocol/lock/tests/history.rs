@@ -1,6 +1,6 @@
 //! What holds over any history of one node.
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 
@@ -12,7 +12,8 @@ enum Request {
     },
     Extend(u64),
     Adopt,
-    Release,
+    /// The inbox of one of the others may be deaf.
+    Release(Option<char>),
     Leave,
     Raise(u64),
     Pass(u64),
@@ -26,7 +27,7 @@ fn requests() -> impl Strategy<Value = Vec<(char, u64, Request)>> {
         1 => any::<bool>().prop_map(|waits| Request::Acquire { waits, sole: false }),
         1 => (1..1500_u64).prop_map(Request::Extend),
         1 => Just(Request::Adopt),
-        2 => Just(Request::Release),
+        3 => option::of(prop_oneof![Just('a'), Just('b'), Just('c')]).prop_map(Request::Release),
         1 => Just(Request::Leave),
         1 => (0..3000_u64).prop_map(Request::Raise),
         2 => (0..700_u64).prop_map(Request::Pass),
@@ -35,60 +36,109 @@ fn requests() -> impl Strategy<Value = Vec<(char, u64, Request)>> {
     vec((prop_oneof![Just('a'), Just('b'), Just('c')], 0..9_u64, request), 0..60)
 }
 
+/// Who was told that it holds, and until when, and who was told that it waits, as they would write it down.
+#[derive(Clone, Debug, Default)]
+struct Book {
+    held: Option<(char, u64)>,
+    /// Who, with which request, and whether the node alone decides.
+    places: Vec<(char, u64, bool)>,
+    /// The greatest fence with a floor, or that is held.
+    fence: Fence,
+}
+
+impl Book {
+    fn waits(&mut self, who: char, seq: u64, sole: bool) {
+        match self.places.iter_mut().find(|place| place.0 == who) {
+            Some(place) if place.1 <= seq => *place = (who, seq, sole),
+            Some(_) => {}
+            None => self.places.push((who, seq, sole)),
+        }
+    }
+
+    /// Whoever is first, but for the deaf.
+    fn passes_on(&mut self, deaf: Option<char>) -> Option<(char, u64, bool)> {
+        let first = self.places.iter().position(|place| Some(place.0) != deaf).unwrap_or(self.places.len());
+        let next = self.places.get(first).copied();
+        self.places.drain(..self.places.len().min(first + 1));
+        next
+    }
+}
+
 proptest! {
-    /// Fails if any request lets another one in while a lease runs, or if a fence is handed out twice.
+    /// Fails if any request lets another one in while a lease runs, if a fence is handed out twice, or if a release grants the
+    /// lock to another than the first who waits.
     #[test]
-    fn over_any_history_one_holds_and_fences_grow(history in requests()) {
+    fn over_any_history_one_holds_and_fences_grow_and_waiters_come_in_order(history in requests()) {
         let mut node = Node::new();
-        // Who was told that it holds, and until when, as it would write it down; the greatest fence with a floor.
-        let mut book: Option<(char, u64)> = None;
-        let mut greatest = Fence::NONE;
+        let mut book = Book::default();
         for (who, seq, request) in history {
-            let before = book.take_if(|(_, until)| *until <= node.now).map_or(book, |_| None);
+            if book.held.take_if(|(_, until)| *until <= node.now).is_some() {
+                book.places.clear();
+            }
+            let before = book.held;
+            let holds = before.is_some_and(|(holder, _)| holder == who);
             match request {
                 Request::Acquire { waits, sole } => {
                     node.sole = sole;
                     match if waits { node.wait(who, seq) } else { node.acquire(who, seq) } {
                         Acquired::Granted(granted) => {
-                            prop_assert!(before.is_none_or(|(holder, _)| holder == who), "{before:?} still holds it");
-                            let above = if before.is_some() { greatest } else { greatest.next() };
-                            prop_assert!(granted >= above, "{granted:?} after {greatest:?}");
-                            book = Some((who, node.now + 1000));
-                            greatest = if sole { greatest.max(granted) } else { greatest };
+                            prop_assert!(before.is_none() || holds, "{before:?} still holds it");
+                            let above = if before.is_some() { book.fence } else { book.fence.next() };
+                            prop_assert!(granted >= above, "{granted:?} after {:?}", book.fence);
+                            book.held = Some((who, node.now + 1000));
+                            book.places.retain(|place| !(waits && place.0 == who));
+                            book.fence = if sole { book.fence.max(granted) } else { book.fence };
                         }
-                        Acquired::Taken(left) => prop_assert_eq!(before.map(|(_, until)| ms(until - node.now)), Some(left)),
-                        Acquired::Spoken(_) => prop_assert!(before.is_none()),
+                        Acquired::Taken(left) => {
+                            prop_assert_eq!(before.map(|(_, until)| ms(until - node.now)), Some(left));
+                            if waits && !holds {
+                                book.waits(who, seq, sole);
+                            }
+                        }
                     }
                 }
                 Request::Extend(ttl) => {
                     if let Extended::Held(_, counted) = node.extend(who, Some(seq), ttl) {
-                        prop_assert_eq!(before.map(|(holder, _)| holder), Some(who));
-                        book = if counted == seq { Some((who, node.now + ttl)) } else { before };
+                        prop_assert!(holds);
+                        book.held = if counted == seq { Some((who, node.now + ttl)) } else { before };
                     }
                 }
                 Request::Adopt => {
                     if let Extended::Held(..) = node.extend(who, None, 1000) {
-                        book = Some((who, node.now + 1000));
+                        book.held = Some((who, node.now + 1000));
                     }
                 }
-                Request::Release => {
-                    if node.release(who, seq).0 {
-                        prop_assert_eq!(before.map(|(holder, _)| holder), Some(who));
-                        book = None;
+                Request::Release(_) | Request::Leave => {
+                    let (deaf, leaves) = match request {
+                        Request::Release(deaf) => (deaf, None),
+                        _ => (None, Some(ticket(who))),
+                    };
+                    node.deaf = deaf.into_iter().collect();
+                    let (released, told) = node.give(Release { token: who, seq, undo: false, ticket: leaves });
+                    prop_assert!(holds || !released && told.is_none());
+                    book.places.retain(|place| leaves.is_none() || place.0 != who || place.1 > seq);
+                    if released {
+                        let next = book.passes_on(deaf);
+                        prop_assert_eq!(
+                            next.map(|(next, seq, _)| (place(next).inbox, ticket(next), seq)),
+                            told.map(|(inbox, grant)| (inbox, grant.ticket, grant.seq))
+                        );
+                        book.held = next.map(|(next, ..)| (next, node.now + 1000));
+                        let fence = told.map_or(book.fence.next(), |(_, grant)| grant.fence);
+                        prop_assert!(fence > book.fence, "{fence:?} after {:?}", book.fence);
+                        book.fence = if next.is_some_and(|next| next.2) { fence } else { book.fence };
                     }
                 }
-                Request::Leave => prop_assert!(!node.leave(who).0 || before.is_some_and(|(holder, _)| holder == who)),
                 Request::Raise(to) => {
                     let raised = node.raise(who, fence(to));
-                    prop_assert_eq!(raised, before.is_some_and(|(holder, _)| holder == who));
-                    greatest = if raised { greatest.max(fence(to)) } else { greatest };
+                    prop_assert_eq!(raised, holds);
+                    book.fence = if raised { book.fence.max(fence(to)) } else { book.fence };
                 }
                 Request::Pass(time) => node.now += time,
                 Request::Back(time) => node.now = node.now.saturating_sub(time).max(1),
             }
             let seen = node.seen().map(|(holder, left)| (holder, node.now + left));
-            if matches!(request, Request::Leave) { book = seen; }
-            prop_assert_eq!(seen, book.filter(|(_, until)| *until > node.now), "after {:?}", request);
+            prop_assert_eq!(seen, book.held.filter(|(_, until)| *until > node.now), "after {:?}", request);
         }
     }
 }
