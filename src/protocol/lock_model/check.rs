@@ -30,10 +30,19 @@ pub(super) enum Event {
     ComesTooLate,
     /// An attempt that had been given up was granted after all.
     LateGrant,
-    /// A node granted nothing, because it was another's turn.
-    Spoken,
-    /// A node granted the lock to the one whose turn it was.
-    TookItsTurn,
+    /// One who waited held it by messages alone.
+    HeldByGrants,
+    /// A message did not count: of an older attempt, of a node where the attempt was being undone, or so late that another
+    /// attempt is better.
+    OlderGrant,
+    UndoneGrant,
+    TooOldGrant,
+    /// One who stopped waiting gave back what it was granted meanwhile.
+    GaveBack,
+    /// A message was lost, and another attempt found what it would have told.
+    FoundByAsking,
+    /// The lock was not granted to one who waited, because nobody heard its inbox.
+    PassedOver,
     Extended,
     ExtensionRefused,
     ExtensionFailed,

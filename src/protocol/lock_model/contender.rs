@@ -9,7 +9,7 @@ use super::{
     },
     check::{Broken, Event, Trail},
     mutants::Mutation,
-    world::{Asking, Holding, LONG, Op, Phase, Reply, Request, SHORT, Setup, World, place},
+    world::{Asking, Holding, LONG, Op, Phase, Reply, Request, SHORT, Setup, Waiting, World, place},
 };
 
 /// What all that a contender does is done with.
@@ -21,11 +21,11 @@ pub(super) struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn is(&self, mutation: Mutation) -> bool {
+    pub(super) fn is(&self, mutation: Mutation) -> bool {
         self.setup.mutation == Some(mutation)
     }
 
-    fn phase(&mut self) -> &mut Phase {
+    pub(super) fn phase(&mut self) -> &mut Phase {
         &mut self.world.contenders[self.who].phase
     }
 
@@ -51,10 +51,19 @@ impl Driver<'_> {
     }
 
     pub fn start(&mut self) {
-        self.world.contenders[self.who].attempts -= 1;
-        let place = self.setup.waits.then(|| place(self.who));
+        let contender = &mut self.world.contenders[self.who];
+        contender.attempts -= 1;
+        if contender.phase == Phase::Idle {
+            contender.ticket += 2;
+        }
+        let place = self.ticket().map(place);
         let asking = self.ask(Op::Acquire { place }, LONG);
         *self.phase() = Phase::Acquiring(asking);
+    }
+
+    /// Of one who waits.
+    pub fn ticket(&self) -> Option<u64> {
+        self.setup.waits.then(|| self.world.contenders[self.who].ticket)
     }
 
     pub fn extend(&mut self, shorten: bool) {
@@ -74,7 +83,8 @@ impl Driver<'_> {
     pub fn release(&mut self) {
         *self.phase() = Phase::Idle;
         let seq = self.next_seq();
-        (0..self.setup.nodes.len()).for_each(|node| self.send(node, seq, Op::Release { undo: false, ticket: None }));
+        let ticket = self.ticket();
+        (0..self.setup.nodes.len()).for_each(|node| self.send(node, seq, Op::Release { undo: false, ticket }));
     }
 
     /// An answer came.
@@ -85,11 +95,15 @@ impl Driver<'_> {
         let is_held = match *self.phase() {
             Phase::Crashed => return Ok(()),
             Phase::Holding(holding) => holding.seq == reply.seq,
-            Phase::Idle | Phase::Acquiring(_) => false,
+            Phase::Idle | Phase::Acquiring(_) | Phase::Waiting(_) => false,
         };
-        if matches!(reply.op, Op::Acquire { .. }) && reply.vote == Vote::Yes && !is_held {
+        let Op::Acquire { place } = reply.op else { return Ok(()) };
+        if reply.vote == Vote::Yes && !is_held {
             self.trail.saw(Event::LateGrant);
-            self.undo(reply.node, reply.seq, None);
+        }
+        // A place that was noted late goes as well.
+        if (reply.vote == Vote::Yes || place.is_some()) && !is_held {
+            self.undo(reply.node, reply.seq, place.map(|place| place.ticket));
         }
         Ok(())
     }
@@ -100,7 +114,7 @@ impl Driver<'_> {
     }
 
     /// With the `seq` of the attempt: whatever was asked since is not undone.
-    fn undo(&mut self, node: usize, seq: u64, ticket: Option<u64>) {
+    pub(super) fn undo(&mut self, node: usize, seq: u64, ticket: Option<u64>) {
         let seq = if self.is(Mutation::UndoesWithFreshSeq) { self.next_seq() } else { seq };
         self.send(node, seq, Op::Release { undo: true, ticket });
     }
@@ -110,7 +124,7 @@ impl Driver<'_> {
         let asking = match self.phase() {
             Phase::Acquiring(asking) => asking,
             Phase::Holding(Holding { asking: Some(asking), .. }) => asking,
-            Phase::Idle | Phase::Holding(_) | Phase::Crashed => return Ok(false),
+            Phase::Idle | Phase::Waiting(_) | Phase::Holding(_) | Phase::Crashed => return Ok(false),
         };
         if asking.seq != seq || asking.open & 1 << node == 0 {
             return Ok(false);
@@ -125,7 +139,10 @@ impl Driver<'_> {
         let mut asking = *asking;
         // Whoever holds goes on until it is clear whether it was refused.
         let may_clear = asking.open != 0 && matches!(asking.op, Op::Extend(_));
-        let verdict = asking.round.verdict().filter(|verdict| !may_clear || *verdict != Verdict::Divided);
+        let listens = asking.open != 0 && matches!(asking.op, Op::Acquire { place: Some(_) }) && self.setup.patient;
+        let verdict = asking.round.verdict();
+        let verdict = verdict.filter(|verdict| !may_clear || *verdict != Verdict::Divided);
+        let verdict = verdict.filter(|verdict| !listens || *verdict == Verdict::Reached);
         let Some(verdict) = verdict else { return Ok(true) };
         if self.is(Mutation::CountsFromDecision) {
             asking.sent = self.world.now();
@@ -147,7 +164,15 @@ impl Driver<'_> {
             self.failed(asking, verdict);
             return Ok(());
         };
-        let Asking { seq, fence, .. } = asking;
+        self.begin(hold, asking.seq, asking.fence)
+    }
+
+    /// It is told that it holds.
+    pub(super) fn begin(&mut self, hold: Hold, seq: u64, fence: Fence) -> Result<(), Broken> {
+        Broken::unless(hold.is_sure(self.world.now()), "L4", "what was over began")?;
+        // Before the fences, which are wrong then as well.
+        let is_free = self.world.sure().all(|other| other == self.who);
+        Broken::unless(is_free, "L1", "one begins while another is sure that it holds it")?;
         let ghost = &mut self.world.ghost;
         let last = ghost.last.replace((self.who, fence));
         // Equal tokens are one holder: it may have the fence again that it has not given back everywhere.
@@ -168,22 +193,26 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// An attempt is given up, and undone where it was not refused. After the last one its place is given up everywhere.
+    /// An attempt is given up, and undone where it was not refused, with the place. Who waits has one on the others.
     fn failed(&mut self, asking: Asking, verdict: Verdict) {
         if verdict == Verdict::Reached {
             self.trail.saw(Event::TooLate);
         } else if asking.fence > Fence::NONE && asking.refused != 0 {
             self.trail.saw(Event::Split);
         }
-        *self.phase() = Phase::Idle;
-        let leaves = self.setup.waits && self.world.contenders[self.who].attempts == 0;
-        let ticket = leaves.then_some(place(self.who).ticket);
-        let undone = |node: &usize| leaves || asking.refused & 1 << node == 0;
-        for node in (0..self.setup.nodes.len()).filter(undone) {
-            if !self.is(Mutation::UndoesNothing) {
-                self.undo(node, asking.seq, ticket);
-            }
+        let ticket = self.ticket();
+        let nodes = 0..self.setup.nodes.len();
+        let undone = nodes.filter(|node| asking.refused & 1 << node == 0).fold(0, |undone, node| undone | 1 << node);
+        *self.phase() = if ticket.is_some() { Phase::Waiting(Waiting::new(asking, undone)) } else { Phase::Idle };
+        if !self.is(Mutation::UndoesNothing) {
+            self.undo_on(undone, asking.seq, ticket);
         }
+    }
+
+    /// With the `seq` of the attempt: whatever was asked since is not undone.
+    pub(super) fn undo_on(&mut self, nodes: u8, seq: u64, ticket: Option<u64>) {
+        let nodes = (0..self.setup.nodes.len()).filter(|node| nodes & 1 << node != 0);
+        nodes.for_each(|node| self.undo(node, seq, ticket));
     }
 
     /// A round of a holder was decided.

@@ -2,7 +2,10 @@
 
 use super::{
     explore::explore,
-    runs::{ALONE, ALONE_LATE, FENCED, FENCED_LATE, PAIR, STEPPING, TRIO, TRIO_FAST},
+    runs::{
+        ALONE, ALONE_LATE, FENCED, FENCED_LATE, FENCED_WAITING, PAIR, STEPPING, TRIO, TRIO_FAST, TRIO_WAITING, WAITING,
+        WAITING_FAULTY,
+    },
     world::Setup,
 };
 
@@ -43,6 +46,20 @@ pub(super) enum Mutation {
     UndoesWithFreshSeq,
     /// An attempt that failed leaves what it was granted.
     UndoesNothing,
+    /// A node lets a place outlive who gave it up.
+    ReleaseLeavesPlace,
+    /// A node tells one who waited the fence of who released.
+    GrantsUnderOldFence,
+    /// One who waits holds by the message of an older attempt.
+    AcceptsOlderGrants,
+    /// One who waits holds by the message of a node where its attempt is being undone.
+    AcceptsUndoneGrants,
+    /// What was granted to one who waited is counted from when the message came.
+    CountsFromMessage,
+    /// What was granted to one who waited holds however long ago it asked.
+    HoldsWhatIsOver,
+    /// Who stops waiting says nothing.
+    LeavesSilently,
 }
 
 macro_rules! mutants {
@@ -80,4 +97,13 @@ mutants! {
     shortening_once_confirmed: ShortensWhenConfirmed in ALONE => "L1";
     undo_with_fresh_seq: UndoesWithFreshSeq in PAIR => "L1";
     failed_attempt_that_stays: UndoesNothing in PAIR => "L6";
+    place_that_stays: ReleaseLeavesPlace in WAITING => "L6";
+    grant_under_an_old_fence: GrantsUnderOldFence in WAITING => "L2";
+    grant_of_an_older_attempt: AcceptsOlderGrants in WAITING_FAULTY => "L1";
+    grant_that_is_undone: AcceptsUndoneGrants in WAITING_FAULTY => "L1";
+    grant_from_when_it_came: CountsFromMessage in WAITING => "L1";
+    grant_that_is_over: HoldsWhatIsOver in WAITING => "L4";
+    leaving_without_a_word: LeavesSilently in WAITING => "L6";
+    places_that_stay: ReleaseLeavesPlace in TRIO_WAITING => "L6";
+    grants_under_old_fences: GrantsUnderOldFence in FENCED_WAITING => "L2";
 }

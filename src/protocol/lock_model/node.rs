@@ -3,70 +3,101 @@
 use super::{
     super::{
         lease::Fence,
-        lock::{Acquire, Acquired, Extended, Lock, Release, Seen},
+        lock::{Acquire, Acquired, Extended, Grant, Lock, Release, Seen},
         quorum::Vote,
         time::{Instant, Store},
     },
     check::{Broken, Event, Trail},
     mutants::Mutation,
-    world::{LINGER, LONG, Node, Op, Reply, Request, Setup, World},
+    world::{Ghost, LINGER, LONG, Message, Node, Op, Passed, Reply, Request, Setup, World, owner},
 };
 
+/// `deaf`: nobody hears the inboxes of those who wait.
 pub(super) fn process(
     world: &mut World,
     setup: &Setup,
     trail: &mut Trail,
     request: Request,
+    deaf: bool,
 ) -> Result<Option<Reply>, Broken> {
     let Request { from, node, seq, op, .. } = request;
     let Node { lock, now } = &mut world.nodes[node];
-    let (now, before) = (*now, lock.inspect(*now));
-    let place = matches!(op, Op::Acquire { place: Some(_) });
-    let spoken = before.is_none() && place && lock.expires() > now && !lock.is_empty();
-    let (vote, fence) = do_it(lock, now, setup, request);
-    let after = lock.inspect(now);
+    let before = lock.inspect(*now);
+    let Done { vote, fence, grant } = do_it(lock, *now, setup, request, deaf);
+    let after = lock.inspect(*now);
 
-    let newest = &mut world.ghost.newest[node][from];
-    let is_own = before.as_ref().is_some_and(|seen| seen.token == from);
-    harmed(before.as_ref(), after.as_ref(), request, *newest)?;
-    if is_own && seq < *newest {
+    let Ghost { newest, passed, .. } = &mut world.ghost;
+    let (newest, passed) = (&mut newest[node], &mut passed[node]);
+    let (was_own, is_own) = (is_of(before.as_ref(), from), is_of(after.as_ref(), from));
+    harmed(before.as_ref(), after.as_ref(), request, newest[from])?;
+    if was_own && seq < newest[from] {
         trail.saw(Event::ComesTooLate);
     }
     match (op, vote) {
-        (Op::Acquire { .. }, Vote::Yes) if is_own => trail.saw(Event::RecognisedOwn),
-        (Op::Acquire { .. }, Vote::Yes) if spoken => trail.saw(Event::TookItsTurn),
-        (Op::Acquire { .. }, Vote::No) if before.is_none() => trail.saw(Event::Spoken),
+        (Op::Acquire { .. }, Vote::Yes) if was_own && *passed == Passed::Lost => trail.saw(Event::FoundByAsking),
+        (Op::Acquire { .. }, Vote::Yes) if was_own => trail.saw(Event::RecognisedOwn),
+        (Op::Release { undo: true, .. }, _) if was_own && !is_own && *passed != Passed::Not => {
+            trail.saw(Event::GaveBack);
+        }
         _ => {}
     }
-    let is_held = after.is_some_and(|seen| seen.token == from);
-    *newest = match vote {
-        _ if !is_held => 0,
+    newest[from] = match vote {
+        _ if !is_own => 0,
         // It carries none.
-        Vote::Yes if matches!(op, Op::Raise(_)) => *newest,
-        Vote::Yes if is_own => seq.max(*newest),
+        Vote::Yes if matches!(op, Op::Raise(_)) => newest[from],
+        Vote::Yes if was_own => seq.max(newest[from]),
         Vote::Yes => seq,
-        Vote::No | Vote::Unknown => *newest,
+        Vote::No | Vote::Unknown => newest[from],
     };
+    if was_own != is_own || after.is_none() {
+        *passed = Passed::Not;
+    }
+    if let Some(grant) = grant {
+        let to = owner(grant.ticket);
+        (newest[to], *passed) = (grant.seq, Passed::Told);
+        let fence = before.filter(|_| setup.mutation == Some(Mutation::GrantsUnderOldFence));
+        let grant = Grant { fence: fence.map_or(grant.fence, |before| before.fence), ..grant };
+        world.messages.push(Message { to, node, grant });
+    }
     let reply = Reply { to: from, node, seq, op, vote, fence };
     Ok((!matches!(op, Op::Release { .. })).then_some(reply))
 }
 
-fn do_it(lock: &mut Lock<usize>, now: Instant<Store>, setup: &Setup, request: Request) -> (Vote, Fence) {
+fn is_of(seen: Option<&Seen<usize>>, who: usize) -> bool {
+    seen.is_some_and(|seen| seen.token == who)
+}
+
+/// What was done, and to whom the lock was passed on.
+struct Done {
+    vote: Vote,
+    fence: Fence,
+    grant: Option<Grant>,
+}
+
+/// Whether what it gives back would be granted to one who waits.
+pub(super) fn passes_on(world: &World, request: &Request) -> bool {
+    let Node { mut lock, now } = world.nodes[request.node].clone();
+    let Request { from: token, seq, op: Op::Release { undo, ticket }, .. } = *request else { return false };
+    lock.release(now, &Release { token, seq, undo, ticket }, |_| true).1.is_some()
+}
+
+fn do_it(lock: &mut Lock<usize>, now: Instant<Store>, setup: &Setup, request: Request, deaf: bool) -> Done {
     let Request { from, seq, op, .. } = request;
     let is = |mutation| setup.mutation == Some(mutation);
     let sole = setup.nodes.len() == 1 && !is(Mutation::NoFloor);
     let holder = lock.inspect(now).map(|seen| seen.token);
     let ask = |place| Acquire { token: from, seq, ttl: LONG.ttl, place, sole, linger: LINGER };
-    match op {
+    let mut grant = None;
+    let (vote, fence) = match op {
         Op::Acquire { place } => {
             let taken = holder
                 .filter(|holder| is(Mutation::GrantsWhileLeased) || is(Mutation::AcquireIgnoresSeq) && *holder == from);
             if let Some(token) = taken {
-                lock.release(now, &Release { token, seq: u64::MAX, undo: false, ticket: None });
+                lock.release(now, &Release { token, seq: u64::MAX, undo: false, ticket: None }, |_| false);
             }
             match lock.acquire(now, ask(place)) {
                 Acquired::Granted(fence) => (Vote::Yes, fence),
-                Acquired::Taken(_) | Acquired::Spoken(_) => (Vote::No, Fence::NONE),
+                Acquired::Taken(_) => (Vote::No, Fence::NONE),
             }
         }
         Op::Extend(ttl) => {
@@ -90,10 +121,13 @@ fn do_it(lock: &mut Lock<usize>, now: Instant<Store>, setup: &Setup, request: Re
         Op::Release { undo, ticket } => {
             let token = if is(Mutation::ReleaseByAnyone) { holder.unwrap_or(from) } else { from };
             let seq = if is(Mutation::ReleaseIgnoresSeq) { u64::MAX } else { seq };
-            lock.release(now, &Release { token, seq, undo, ticket });
+            let ticket = ticket.filter(|_| !is(Mutation::ReleaseLeavesPlace));
+            let (_, told) = lock.release(now, &Release { token, seq, undo, ticket }, |_| !deaf);
+            grant = told.map(|(_, grant)| grant);
             (Vote::Yes, Fence::NONE)
         }
-    }
+    };
+    Done { vote, fence, grant }
 }
 
 /// What was held is held as long as before, unless its holder asked for something else, and for nothing since. What was

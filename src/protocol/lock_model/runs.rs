@@ -6,7 +6,7 @@ use super::{
     world::{Fault, Setup},
 };
 
-const ANYTHING: &[Fault] = &[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply, Fault::Crash];
+const ANYTHING: &[Fault] = &[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply, Fault::Crash, Fault::Deaf];
 
 const LATE: &[Fault] = &[Fault::Late, Fault::LateReply];
 
@@ -20,6 +20,8 @@ pub(super) const ALONE: Setup = Setup {
     extensions: [1, 0],
     shortenings: [1, 0],
     waits: false,
+    patient: false,
+    cancels: false,
     writes_back: [false; 2],
     prompt: [false; 2],
     faults: &[(ANYTHING, 1), FAST],
@@ -43,14 +45,20 @@ pub(super) const STEPPING: Setup = Setup {
     ..ALONE
 };
 
-/// Whoever is refused waits for its turn.
+/// Whoever is refused waits until it is granted the lock.
 pub(super) const WAITING: Setup = Setup {
     waits: true,
-    attempts: [2, 3],
+    cancels: true,
+    attempts: [2, 2],
+    extensions: [0, 0],
+    shortenings: [0, 0],
     horizon: 4,
-    faults: &[(&[Fault::LoseReply, Fault::Late, Fault::Crash], 1)],
+    faults: &[FAST],
     ..ALONE
 };
+
+/// The same, and anything goes wrong.
+pub(super) const WAITING_FAULTY: Setup = Setup { attempts: [2, 3], horizon: 1, faults: &[(ANYTHING, 1)], ..WAITING };
 
 /// Two nodes, both of which it takes.
 pub(super) const PAIR: Setup = Setup {
@@ -76,8 +84,27 @@ pub(super) const TRIO: Setup = Setup {
 /// Three nodes, and anything goes wrong.
 pub(super) const TRIO_FAULTY: Setup = Setup { extensions: [1, 0], faults: &[(ANYTHING, 1)], ..TRIO };
 
-/// Three nodes, and whoever is refused waits for its turn.
-const TRIO_WAITING: Setup = Setup { waits: true, attempts: [1, 2], extensions: [0, 0], horizon: 3, ..TRIO };
+/// Three nodes, and whoever is refused waits until it is granted the lock.
+pub(super) const TRIO_WAITING: Setup = Setup { waits: true, attempts: [1, 1], extensions: [0, 0], horizon: 1, ..TRIO };
+
+/// The same, and something goes wrong.
+const TRIO_WAITING_FAULTY: Setup =
+    Setup { faults: &[(&[Fault::Lose, Fault::LoseReply, Fault::Deaf], 1)], ..TRIO_WAITING };
+
+/// Three nodes, and one that waits may try again.
+const TRIO_TRYING: Setup = Setup { attempts: [1, 2], patient: true, ..TRIO_WAITING };
+
+/// Two nodes, both of which it takes, and so do messages.
+const PAIR_WAITING: Setup = Setup {
+    nodes: &[0, 5],
+    attempts: [1, 2],
+    patient: true,
+    faults: &[(&[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::Deaf], 1)],
+    ..TRIO_WAITING
+};
+
+/// Three nodes, on which one that waited holds above the fence that was written back.
+pub(super) const FENCED_WAITING: Setup = Setup { writes_back: [true; 2], patient: true, ..TRIO_WAITING };
 
 /// Three nodes, one of which goes too fast.
 pub(super) const TRIO_FAST: Setup = Setup { extensions: [0, 0], faults: &[(&[Fault::Late], 1), FAST], ..TRIO };
@@ -124,10 +151,17 @@ configurations! {
     alone_faulty: ALONE_FAULTY => [ChangedHands RecognisedOwn LateGrant LateGoodNews];
     alone_late: ALONE_LATE => [ChangedHands TooLate RecognisedOwn ComesTooLate LateGrant Shortened];
     stepping: STEPPING => [ChangedHands RecognisedOwn LateGrant Extended RanOut];
-    waiting: WAITING => [ChangedHands Spoken TookItsTurn Extended RanOut];
+    waiting: WAITING => [ChangedHands HeldByGrants OlderGrant TooOldGrant GaveBack RecognisedOwn RanOut];
+    waiting_faulty: WAITING_FAULTY => [
+        ChangedHands HeldByGrants OlderGrant UndoneGrant TooOldGrant GaveBack FoundByAsking PassedOver ComesTooLate
+    ];
     pair: PAIR => [ChangedHands Split TooLate RecognisedOwn LateGrant Extended ExtensionRefused ExtensionFailed];
     trio: TRIO => [ChangedHands Split LateGrant Extended RanOut];
-    trio_waiting: TRIO_WAITING => [ChangedHands Split Spoken TookItsTurn];
+    pair_waiting: PAIR_WAITING => [Split HeldByGrants UndoneGrant TooOldGrant GaveBack FoundByAsking PassedOver];
+    trio_waiting: TRIO_WAITING => [ChangedHands Split HeldByGrants UndoneGrant TooOldGrant GaveBack];
+    trio_waiting_faulty: TRIO_WAITING_FAULTY => [ChangedHands Split HeldByGrants UndoneGrant TooOldGrant GaveBack PassedOver];
+    trio_trying: TRIO_TRYING => [ChangedHands Split RecognisedOwn HeldByGrants OlderGrant TooOldGrant GaveBack];
+    fenced_waiting: FENCED_WAITING => [ChangedHands HeldByGrants WrittenBack];
     trio_faulty: TRIO_FAULTY => [ChangedHands Split TooLate LateGrant Extended ExtensionRefused ExtensionFailed LateGoodNews];
     trio_fast: TRIO_FAST => [ChangedHands Split TooLate LateGrant RanOut];
     fenced: FENCED => [ChangedHands Split TooLate LateGrant WrittenBack RanOut];

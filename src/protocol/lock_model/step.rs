@@ -2,13 +2,13 @@
 
 use super::{
     super::{
-        lock::{Acquire, Acquired, REMEMBER},
+        lock::{Acquire, Acquired},
         quorum::{Round, Verdict, Vote},
     },
-    check::{Broken, Trail},
+    check::{Broken, Event, Trail},
     contender::Driver,
-    node::process,
-    world::{Asking, Fault, LINGER, LONG, Op, Phase, Request, Setup, TICK, World},
+    node::{passes_on, process},
+    world::{Asking, Fault, LINGER, LONG, Message, Op, Passed, Phase, Request, Setup, TICK, World},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +17,19 @@ pub(super) enum Action {
     Extend(usize),
     Shorten(usize),
     Release(usize),
+    /// Stops waiting.
+    Leave(usize),
     /// A request arrives, and its answer at once.
     Deliver(usize),
     Lose(usize),
     DeliverAndLoseReply(usize),
     DeliverAndDelayReply(usize),
+    /// A release arrives, and nobody hears the inbox of who waits.
+    DeliverToTheDeaf(usize),
     Hear(usize),
+    /// The message of a grant arrives.
+    Call(usize),
+    LoseCall(usize),
     GiveUp(usize, usize, u64),
     Crash(usize),
     StepBack(usize),
@@ -38,19 +45,39 @@ pub(super) fn actions(world: &World, setup: &Setup) -> Vec<Action> {
     for (number, request) in world.requests.0.iter().enumerate().filter(|(_, request)| is_next(world, request)) {
         actions.push(Action::Deliver(number));
         actions.extend(may(Fault::Lose).then_some(Action::Lose(number)));
+        if passes_on(world, request) {
+            let is_gone = world.contenders.iter().any(|contender| contender.phase == Phase::Crashed);
+            actions.extend((is_gone || may(Fault::Deaf)).then_some(Action::DeliverToTheDeaf(number)));
+        }
         if !matches!(request.op, Op::Release { .. }) {
             actions.extend(may(Fault::LoseReply).then_some(Action::DeliverAndLoseReply(number)));
             actions.extend(may(Fault::LateReply).then_some(Action::DeliverAndDelayReply(number)));
         }
     }
     actions.extend((0..world.replies.0.len()).map(Action::Hear));
+    for (number, message) in world.messages.0.iter().enumerate() {
+        // During an attempt they lie there until it is decided.
+        if !matches!(world.contenders[message.to].phase, Phase::Acquiring(_)) {
+            actions.push(Action::Call(number));
+        }
+        actions.extend(may(Fault::Lose).then_some(Action::LoseCall(number)));
+    }
     for (who, contender) in world.contenders.iter().enumerate() {
+        let may_start = contender.attempts > 0 && world.ticks < setup.horizon;
         let asking = match contender.phase {
-            Phase::Idle if contender.attempts > 0 && world.ticks < setup.horizon => {
-                actions.push(Action::Start(who));
+            Phase::Idle => {
+                actions.extend(may_start.then_some(Action::Start(who)));
                 None
             }
-            Phase::Acquiring(asking) => Some(asking),
+            Phase::Waiting(_) => {
+                actions.extend(may_start.then_some(Action::Start(who)));
+                actions.push(Action::Leave(who));
+                None
+            }
+            Phase::Acquiring(asking) => {
+                actions.extend((setup.waits && setup.cancels).then_some(Action::Leave(who)));
+                Some(asking)
+            }
             Phase::Holding(holding) => {
                 let may = holding.asking.is_none() && holding.hold.is_sure(world.now());
                 actions.push(Action::Release(who));
@@ -58,7 +85,7 @@ pub(super) fn actions(world: &World, setup: &Setup) -> Vec<Action> {
                 actions.extend((may && contender.shortenings > 0).then_some(Action::Shorten(who)));
                 holding.asking
             }
-            Phase::Idle | Phase::Crashed => continue,
+            Phase::Crashed => continue,
         };
         if let Some(asking) = asking {
             let hopeless = |node: &usize| is_open(&asking, *node) && !is_on_its_way(world, who, &asking, *node);
@@ -109,14 +136,20 @@ fn act(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> R
     let reply = match action {
         Action::Deliver(number) | Action::DeliverAndLoseReply(number) | Action::DeliverAndDelayReply(number) => {
             let request = world.requests.0.remove(number);
-            process(world, setup, trail, request)?
+            process(world, setup, trail, request, false)?
+        }
+        Action::DeliverToTheDeaf(number) => {
+            let request = world.requests.0.remove(number);
+            trail.saw(Event::PassedOver);
+            process(world, setup, trail, request, true)?
         }
         Action::Hear(number) => Some(world.replies.0.remove(number)),
         _ => None,
     };
     let who = match action {
         Action::Start(who) | Action::Extend(who) | Action::Shorten(who) | Action::Release(who) => who,
-        Action::GiveUp(who, ..) => who,
+        Action::Leave(who) | Action::GiveUp(who, ..) => who,
+        Action::Call(number) => world.messages.0[number].to,
         _ => reply.map_or(0, |reply| reply.to),
     };
     let mut driver = Driver { world, setup, trail, who };
@@ -125,6 +158,24 @@ fn act(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> R
         Action::Extend(_) => driver.extend(false),
         Action::Shorten(_) => driver.extend(true),
         Action::Release(_) => driver.release(),
+        Action::Leave(_) => driver.leave(),
+        Action::Call(number) => {
+            let message = driver.world.messages.0.remove(number);
+            driver.call(message)?;
+        }
+        Action::LoseCall(number) => {
+            world.spend(setup, Fault::Lose, 1);
+            let Message { to, node, grant } = world.messages.0.remove(number);
+            if world.ghost.newest[node][to] == grant.seq {
+                world.ghost.passed[node] = Passed::Lost;
+            }
+        }
+        // Whoever is gone is deaf without a fault.
+        Action::DeliverToTheDeaf(_) => {
+            if world.contenders.iter().all(|contender| contender.phase != Phase::Crashed) {
+                world.spend(setup, Fault::Deaf, 1);
+            }
+        }
         Action::GiveUp(_, node, seq) => driver.give_up(node, seq)?,
         Action::Deliver(_) | Action::Hear(_) => reply.into_iter().try_for_each(|reply| driver.hear(reply))?,
         Action::Lose(number) => {
@@ -140,6 +191,7 @@ fn act(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> R
             world.spend(setup, Fault::Crash, 1);
             world.contenders[who].phase = Phase::Crashed;
             world.replies.0.retain(|reply| reply.to != who);
+            world.messages.0.retain(|message| message.to != who);
         }
         Action::StepBack(node) => {
             world.spend(setup, Fault::StepBack, 1);
@@ -181,7 +233,7 @@ pub(super) fn ended(world: &World, setup: &Setup) -> Result<(), Broken> {
             "nobody holds it, nothing went wrong, it is not free",
         )?;
         // The rest of a lease that was granted before the clock stepped back as well.
-        let later = node.now.after(LONG.ttl + REMEMBER + 4 * TICK);
+        let later = node.now.after(LONG.ttl + 4 * TICK);
         let third = Acquire { token: 2, seq: 1, ttl: LONG.ttl, place: None, sole: false, linger: LINGER };
         let granted = matches!(node.lock.clone().acquire(later, third), Acquired::Granted(_));
         round.count(if granted { Vote::Yes } else { Vote::No });

@@ -9,14 +9,14 @@ use std::hash::DefaultHasher;
 use super::{
     super::{
         lease::{Fence, Inbox},
-        lock::{Lock, Place},
+        lock::{Grant, Lock, Place},
         quorum::{Hold, Round, Term, Vote},
         time::{Instant, Local, Store},
     },
     mutants::Mutation,
 };
 
-/// The beat of all clocks: as long as a turn.
+/// The beat of all clocks.
 pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// A lease, of which one tick is taken off for a clock that goes too fast.
@@ -32,12 +32,14 @@ pub(super) const LINGER: Duration = Duration::from_secs(60);
 pub(super) enum Fault {
     /// A request is later than its sender waits for it, hence later than others that were sent after it.
     Late,
-    /// A request is lost.
+    /// A request is lost, or the message of a grant.
     Lose,
     /// A request is done, and nobody is told.
     LoseReply,
     /// An answer is later than its sender waits for it.
     LateReply,
+    /// Nobody hears the inbox of one who waits when the lock comes to it.
+    Deaf,
     /// A contender stops for ever. What it sent stays in the air.
     Crash,
     /// The clock of a node goes a tick too fast.
@@ -58,12 +60,16 @@ pub(super) struct Setup {
     /// How often each extends what it holds, and how often it shortens it.
     pub extensions: [u8; 2],
     pub shortenings: [u8; 2],
-    /// Who is refused waits for its turn.
+    /// Who is refused waits until the lock is granted to it.
     pub waits: bool,
     /// Who writes its fence back once it has the lock.
     pub writes_back: [bool; 2],
     /// Whose requests are never late.
     pub prompt: [bool; 2],
+    /// Whoever waits hears every node that answers before it takes an attempt for refused.
+    pub patient: bool,
+    /// Whoever waits may stop during an attempt as well.
+    pub cancels: bool,
     /// So many faults of any of these kinds. Each kind stands in one group at most.
     pub faults: &'static [(&'static [Fault], u8)],
     pub mutation: Option<Mutation>,
@@ -104,6 +110,14 @@ pub(super) struct Reply {
     pub fence: Fence,
 }
 
+/// The message of a grant, which comes whenever it likes: nobody waits for it by the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Message {
+    pub to: usize,
+    pub node: usize,
+    pub grant: Grant,
+}
+
 /// A round in the air.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Asking {
@@ -130,10 +144,23 @@ pub(super) struct Holding {
     pub asking: Option<Asking>,
 }
 
+/// An attempt that was refused, as one who waits remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Waiting {
+    pub seq: u64,
+    pub sent: Instant<Local>,
+    pub term: Term,
+    /// Where it is being undone, and where the lock was granted since, bit by bit.
+    pub undone: u8,
+    pub granted: u8,
+    pub fence: Fence,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {
     Idle,
     Acquiring(Asking),
+    Waiting(Waiting),
     Holding(Holding),
     Crashed,
 }
@@ -142,9 +169,22 @@ pub(super) enum Phase {
 pub(super) struct Contender {
     pub phase: Phase,
     pub seq: u64,
+    /// New whenever it comes for the lock.
+    pub ticket: u64,
     pub attempts: u8,
     pub extensions: u8,
     pub shortenings: u8,
+}
+
+/// How a node came to its holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Passed {
+    /// By a request of its own.
+    Not,
+    /// By a release. The message is on its way, or has come.
+    Told,
+    /// By a release, and the message was lost.
+    Lost,
 }
 
 /// What only the checker knows.
@@ -152,6 +192,8 @@ pub(super) struct Contender {
 pub(super) struct Ghost {
     /// By node and contender: the youngest request that was done and changed something.
     pub newest: Vec<[u64; 2]>,
+    /// By node: a release granted it to its holder, whose message is on its way.
+    pub passed: Vec<Passed>,
     /// Every fence from now on has to be greater.
     pub fence: Fence,
     /// The last one to hold, and its fence.
@@ -165,6 +207,7 @@ pub(super) struct World {
     pub contenders: [Contender; 2],
     pub requests: Air<Request>,
     pub replies: Air<Reply>,
+    pub messages: Air<Message>,
     /// What is left of each group of faults.
     pub faults: Vec<u8>,
     pub ghost: Ghost,
@@ -194,6 +237,7 @@ impl World {
         let contender = |who| Contender {
             phase: Phase::Idle,
             seq: 0,
+            ticket: who as u64,
             attempts: setup.attempts[who],
             extensions: setup.extensions[who],
             shortenings: setup.shortenings[who],
@@ -204,8 +248,14 @@ impl World {
             contenders: [0, 1].map(contender),
             requests: Air(Vec::new()),
             replies: Air(Vec::new()),
+            messages: Air(Vec::new()),
             faults: setup.faults.iter().map(|(_, budget)| *budget).collect(),
-            ghost: Ghost { newest: vec![[0; 2]; setup.nodes.len()], fence: Fence::NONE, last: None },
+            ghost: Ghost {
+                newest: vec![[0; 2]; setup.nodes.len()],
+                passed: vec![Passed::Not; setup.nodes.len()],
+                fence: Fence::NONE,
+                last: None,
+            },
         }
     }
 
@@ -236,6 +286,11 @@ impl World {
     }
 }
 
-pub(super) fn place(who: usize) -> Place {
-    Place { ticket: who as u64, inbox: Inbox([who as u8; 12]) }
+/// A ticket tells whose it is.
+pub(super) fn owner(ticket: u64) -> usize {
+    ticket as usize % 2
+}
+
+pub(super) fn place(ticket: u64) -> Place {
+    Place { ticket, inbox: Inbox([owner(ticket) as u8; 12]) }
 }
