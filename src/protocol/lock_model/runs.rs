@@ -94,6 +94,16 @@ const TRIO_WAITING_FAULTY: Setup =
 /// Three nodes, and one that waits may try again.
 const TRIO_TRYING: Setup = Setup { attempts: [1, 2], patient: true, ..TRIO_WAITING };
 
+/// Whoever waited extends and shortens what it was granted, and something goes wrong.
+const WAITING_EXTENDING: Setup = Setup {
+    attempts: [1, 2],
+    extensions: [0, 1],
+    shortenings: [0, 1],
+    horizon: 3,
+    faults: &[(&[Fault::Late, Fault::LoseReply, Fault::Crash], 1)],
+    ..WAITING
+};
+
 /// Two nodes, both of which it takes, and so do messages.
 const PAIR_WAITING: Setup = Setup {
     nodes: &[0, 5],
@@ -154,6 +164,9 @@ configurations! {
     waiting: WAITING => [ChangedHands HeldByGrants OlderGrant TooOldGrant GaveBack RecognisedOwn RanOut];
     waiting_faulty: WAITING_FAULTY => [
         ChangedHands HeldByGrants OlderGrant UndoneGrant TooOldGrant GaveBack FoundByAsking PassedOver ComesTooLate
+    ];
+    waiting_extending: WAITING_EXTENDING => [
+        ChangedHands HeldByGrants GaveBack PassedOver Extended ExtensionRefused ExtensionFailed Shortened RanOut LateGoodNews
     ];
     pair: PAIR => [ChangedHands Split TooLate RecognisedOwn LateGrant Extended ExtensionRefused ExtensionFailed];
     trio: TRIO => [ChangedHands Split LateGrant Extended RanOut];
