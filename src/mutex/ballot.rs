@@ -17,18 +17,21 @@ use crate::{
     protocol::quorum::{Round, Verdict, Vote},
 };
 
+/// Requests that have not been answered, by node.
+pub(super) type Pending<T> = Vec<(usize, Reply<'static, T>)>;
+
 /// Requests to the nodes, sent at the same time, of which each has as long to answer.
-pub(super) struct Ballot<'a, T> {
-    pending: Vec<(usize, Reply<'a, T>)>,
+pub(super) struct Ballot<T> {
+    pending: Pending<T>,
     answers: VecDeque<(usize, Result<T, NodeOutcome>)>,
     timer: Pin<Box<Sleep>>,
     round: Round,
     outcomes: Vec<NodeOutcome>,
 }
 
-impl<'a, T> Ballot<'a, T> {
+impl<T> Ballot<T> {
     /// Sends in this order.
-    pub(super) fn new(requests: impl IntoIterator<Item = (usize, Reply<'a, T>)>, patience: Duration) -> Self {
+    pub(super) fn new(requests: impl IntoIterator<Item = (usize, Reply<'static, T>)>, patience: Duration) -> Self {
         let pending: Vec<_> = requests.into_iter().collect();
         let nodes = pending.len();
         Self {
@@ -107,6 +110,12 @@ impl<'a, T> Ballot<'a, T> {
         // Told, or known and not looked at because the outcome was decided.
         let mut waiting = self.answers.iter().filter(|(other, _)| *other == node);
         unsent(&self.outcomes[node]) || waiting.any(|(_, answer)| answer.as_ref().is_err_and(unsent))
+    }
+
+    /// The requests that are still on their way. What was sent has to be followed to its end: a server that has forgotten a
+    /// script asks for it, and one that is not given it never takes part again.
+    pub(super) fn pending(&mut self) -> Pending<T> {
+        mem::take(&mut self.pending)
     }
 
     /// What each node did.

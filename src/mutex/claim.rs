@@ -6,6 +6,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::{
     Taken,
+    ballot::{Ballot, Pending},
     cleanup::Trace,
     config::Config,
     error::{LockError, QuorumError},
@@ -37,6 +38,8 @@ pub(super) struct Claim {
     ticket: Option<u64>,
     calls: Vec<Watch<Call>>,
     traces: Vec<Trace>,
+    /// The attempt in the air.
+    asking: Option<Ballot<Acquired>>,
     /// The last attempt, and when its first request was sent.
     seq: u64,
     sent: Moment,
@@ -122,11 +125,11 @@ impl Claim {
             None => Vec::new(),
         };
         let traces = vec![Trace::Clean; nodes.len()];
-        Self { parties, ticket, calls, traces, seq: 0, sent: Moment::ZERO, foremost }
+        Self { parties, ticket, calls, traces, asking: None, seq: 0, sent: Moment::ZERO, foremost }
     }
 
     async fn attempt(&mut self) -> Result<Grant, Refusal> {
-        let Self { parties, ticket, traces, seq, sent, .. } = self;
+        let Self { parties, ticket, traces, asking, seq, sent, .. } = self;
         let config = &parties.config;
         *seq = next_seq();
         let before = mem::replace(traces, vec![Trace::Unknown; config.nodes.len()]);
@@ -139,7 +142,7 @@ impl Claim {
             metadata: config.metadata.clone(),
         };
         *sent = parties.local.now();
-        let mut ballot = config.ask(|node| node.0.acquire(&config.key, acquire.clone()));
+        let ballot = asking.insert(config.ask(move |node, key| node.acquire(key, acquire.clone())));
         let refused = Trace::of_refusal(*ticket);
         let mut heard = Heard::default();
         let mut note = |node: usize, answer| {
@@ -179,7 +182,13 @@ impl Claim {
             .iter_mut()
             .map(|trace| if *trace == Trace::Place { Trace::Clean } else { mem::replace(trace, kept) })
             .collect();
-        self.parties.undo(&undone, self.seq, self.ticket);
+        let pending = self.pending();
+        self.parties.undo(&undone, pending, self.seq, self.ticket);
+    }
+
+    /// What was asked and not answered: it has to end before it is undone.
+    fn pending(&mut self) -> Pending<Acquired> {
+        self.asking.take().map_or_else(Vec::new, |mut ballot| ballot.pending())
     }
 
     /// Waits until a quorum has granted the lock to it, and not longer than `pause`.
@@ -226,7 +235,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.parties.undo(&self.traces, self.seq, self.ticket);
+        let pending = self.pending();
+        // After a success there is nothing to undo; what is still on its way belongs to what is held.
+        self.parties.undo(&self.traces, pending, self.seq, self.ticket);
     }
 }
 

@@ -10,9 +10,15 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{ballot::Ballot, error::LockError, inline::Inline, local::next_seq, parties::Parties};
+use super::{
+    ballot::{Ballot, Pending},
+    error::LockError,
+    inline::Inline,
+    local::next_seq,
+    parties::Parties,
+};
 use crate::{
-    backend::lock,
+    backend::lock::{self, Acquired},
     protocol::{
         lock::Release,
         quorum::{Verdict, Vote},
@@ -49,8 +55,30 @@ impl Trace {
 
 impl Parties {
     /// Takes back what an attempt may have left.
-    pub(super) fn undo(&self, traces: &[Trace], seq: u64, ticket: Option<u64>) {
-        self.clean(traces, self.config.ttl, Release { token: self.token.text(), seq, undo: true, ticket });
+    pub(super) fn undo(&self, traces: &[Trace], mut pending: Pending<Acquired>, seq: u64, ticket: Option<u64>) {
+        let release = Release { token: self.token.text(), seq, undo: true, ticket };
+        for (node, trace) in dirty(traces) {
+            let at = pending.iter().position(|(other, _)| *other == node);
+            let before = at.map(|at| pending.swap_remove(at).1);
+            let (parties, release) = (self.clone(), release.clone());
+            self.detach(async move {
+                // A request that is asked for its script would be sent once more, behind what undoes it.
+                if let Some(before) = before {
+                    let _ = timeout(parties.config.key.patience.min(LATE), before).await;
+                }
+                let life = parties.config.ttl;
+                parties.clean_node(node, trace, life, release).await;
+            });
+        }
+        self.follow(pending);
+    }
+
+    /// Sees to it that what was sent is not broken off.
+    pub(super) fn follow<T: Send + 'static>(&self, pending: Pending<T>) {
+        for (_, request) in pending {
+            let patience = self.config.key.patience;
+            self.detach(async move { drop(timeout(patience, request).await) });
+        }
     }
 
     /// Gives up places, and nothing that is held: no holder has this token.
@@ -77,7 +105,10 @@ impl Parties {
         let work = async move {
             let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket };
             let mut left = traces;
-            let mut ballot = parties.config.ask(|node| node.0.release(&parties.config.key, release.clone()));
+            let mut ballot = {
+                let release = release.clone();
+                parties.config.ask(move |node, key| node.release(key, release.clone()))
+            };
             ballot.send().await;
             let verdict = ballot.decide(|node, released| note(&mut left[node], released)).await;
             // Whoever does not want to know has dropped the other end.
@@ -93,7 +124,7 @@ impl Parties {
     }
 
     fn clean(&self, traces: &[Trace], life: Duration, release: Release<lock::Token>) {
-        for (node, trace) in traces.iter().copied().enumerate().filter(|(_, trace)| *trace != Trace::Clean) {
+        for (node, trace) in dirty(traces) {
             self.detach(self.clone().clean_node(node, trace, life, release.clone()));
         }
     }
@@ -115,6 +146,10 @@ impl Parties {
     }
 }
 
+fn dirty(traces: &[Trace]) -> impl Iterator<Item = (usize, Trace)> {
+    traces.iter().copied().enumerate().filter(|(_, trace)| *trace != Trace::Clean)
+}
+
 /// What is left on a node that has answered.
 fn note(trace: &mut Trace, released: bool) -> Vote {
     if released || *trace != Trace::Unknown {
@@ -123,7 +158,7 @@ fn note(trace: &mut Trace, released: bool) -> Vote {
     if released { Vote::Yes } else { Vote::No }
 }
 
-fn outcome(verdict: Verdict, ballot: &mut Ballot<'_, bool>) -> Result<(), LockError> {
+fn outcome(verdict: Verdict, ballot: &mut Ballot<bool>) -> Result<(), LockError> {
     match verdict {
         Verdict::Reached => Ok(()),
         Verdict::Refused => Err(LockError::NotHeld),

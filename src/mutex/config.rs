@@ -7,12 +7,12 @@ use std::{
 use rand::seq::SliceRandom;
 
 use super::{
-    Mutex, Node, Nodes, Retry, Token,
+    Mutex, Nodes, Retry, Token,
     ballot::Ballot,
     local::{Line, Local},
 };
 use crate::{
-    backend::lock::{LockKey, Reply},
+    backend::lock::{LockKey, Locks, Reply},
     key::Key,
     protocol::quorum::Term,
 };
@@ -106,12 +106,20 @@ impl Config {
     }
 
     /// Asks all nodes at the same time.
-    pub(super) fn ask<'a, T>(&'a self, request: impl Fn(&'a Node) -> Reply<'a, T>) -> Ballot<'a, T> {
-        let mut order: Vec<_> = self.nodes.iter().enumerate().collect();
+    pub(super) fn ask<T: 'static>(
+        self: &Arc<Self>,
+        request: impl for<'a> Fn(&'a dyn Locks, &'a LockKey) -> Reply<'a, T> + Clone + Send + Sync + 'static,
+    ) -> Ballot<T> {
+        let mut order: Vec<_> = (0..self.nodes.len()).collect();
         if self.shuffle_nodes {
             shuffle(&mut order);
         }
-        Ballot::new(order.into_iter().map(|(number, node)| (number, request(node))), self.key.patience)
+        let requests = order.into_iter().map(|number| {
+            let (config, request) = (Arc::clone(self), request.clone());
+            let answer = async move { request(&*config.nodes.node(number).0, &config.key).await };
+            (number, Box::pin(answer) as Reply<'static, T>)
+        });
+        Ballot::new(requests, self.key.patience)
     }
 
     pub(super) fn check_ttl(&self, setter: &str, ttl: Duration) {

@@ -11,7 +11,7 @@ use crate::backend::BackendError;
 #[non_exhaustive]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("the lock is taken{0}")]
+    #[error("the lock is {0}")]
     Taken(Taken),
     /// Its lease ended before it was extended: somebody else may hold it by now.
     #[error("the lock has expired; extend it in time, renew it automatically, or give it a longer ttl")]
@@ -51,11 +51,12 @@ pub struct Taken {
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("taken")?;
         if let Some(holder) = &self.holder {
             write!(f, " by {holder}")?;
         }
         if let Some(left) = self.left {
-            write!(f, ", for at most {left:?} unless it is extended")?;
+            write!(f, ", for at most {} ms unless it is extended", left.as_millis())?;
         }
         Ok(())
     }

@@ -85,7 +85,10 @@ impl Held {
         let term = config.term(config.ttl);
         let sent = parties.local.now();
         let (mut traces, mut fence) = (vec![Trace::Unknown; config.nodes.len()], Fence::NONE);
-        let mut ballot = config.ask(|node| node.0.extend(&config.key, parties.token.text(), None, config.ttl));
+        let mut ballot = {
+            let (token, ttl) = (parties.token.text(), config.ttl);
+            config.ask(move |node, key| node.extend(key, Arc::clone(&token), None, ttl))
+        };
         let verdict = ballot
             .decide(|node, answer| match answer {
                 Extended::Held(held, seq) => {
@@ -100,11 +103,9 @@ impl Held {
                 }
             })
             .await;
+        parties.follow(ballot.pending());
         match (verdict, Hold::begun(parties.local.now(), sent, term)) {
-            (Verdict::Reached, Some(hold)) => {
-                drop(ballot);
-                Ok(Self::new(parties, Grant { hold, fence }, traces, None))
-            }
+            (Verdict::Reached, Some(hold)) => Ok(Self::new(parties, Grant { hold, fence }, traces, None)),
             (Verdict::Reached, None) => Err(LockError::Expired),
             (Verdict::Refused, _) => Err(LockError::NotHeld),
             (Verdict::Failed | Verdict::Divided, _) => Err(LockError::Quorum(ballot.failed())),
@@ -135,8 +136,14 @@ impl Held {
                 Vote::No
             }
         };
-        let mut ballot = config.ask(|node| node.0.extend(&config.key, parties.token.text(), Some(seq), ttl));
+        let mut ballot = {
+            let token = parties.token.text();
+            config.ask(move |node, key| node.extend(key, Arc::clone(&token), Some(seq), ttl))
+        };
         let verdict = ballot.decide_why(&mut count).await;
+        if !config.set_nx_on_extend {
+            parties.follow(ballot.pending());
+        }
         let now = parties.local.now();
         let in_time = self.hold.borrow().is_sure(now);
         self.hold.send_modify(|hold| hold.extended(now, sent, term, verdict));
@@ -196,8 +203,13 @@ impl Held {
         if !self.is_sure() {
             return Err(self.end());
         }
-        let mut ballot = config.ask(|node| node.0.raise(&config.key, parties.token.text(), fence));
-        match ballot.decide(|_, raised| if raised { Vote::Yes } else { Vote::No }).await {
+        let mut ballot = {
+            let token = parties.token.text();
+            config.ask(move |node, key| node.raise(key, Arc::clone(&token), fence))
+        };
+        let verdict = ballot.decide(|_, raised| if raised { Vote::Yes } else { Vote::No }).await;
+        parties.follow(ballot.pending());
+        match verdict {
             // Only if it was held all the time: else a later holder may have a smaller one.
             Verdict::Reached if !self.is_sure() => Err(self.end()),
             Verdict::Reached => {

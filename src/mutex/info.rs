@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{LockError, config::Config};
 use crate::{
@@ -21,10 +21,10 @@ pub struct LockInfo {
 }
 
 /// Asks the nodes who holds the lock. A node that does not answer may know it to be held by anybody.
-pub(super) async fn inspect(config: &Config) -> Result<Option<LockInfo>, LockError> {
+pub(super) async fn inspect(config: &Arc<Config>) -> Result<Option<LockInfo>, LockError> {
     let nodes = config.nodes.len();
     let quorum = Round::new(nodes).quorum();
-    let mut ballot = config.ask(|node| node.0.inspect(&config.key));
+    let mut ballot = config.ask(|node, key| node.inspect(key));
     let (mut holdings, mut answers) = (Vec::new(), 0);
     while let Some((node, answer)) = ballot.next().await {
         let Some(answer) = answer else { continue };

@@ -70,6 +70,7 @@ pub use self::{
     retry::Retry,
     token::Token,
 };
+pub use crate::protocol::lease::Fence;
 
 /// A lock that several processes share: its name, its nodes and its settings.
 ///
