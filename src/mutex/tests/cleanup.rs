@@ -15,7 +15,7 @@ fn left<const N: usize>(nodes: &[Faulty; N]) -> [usize; N] {
 /// Fails if a dropped attempt is not undone, or is undone before what it sent has arrived.
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_attempt_leaves_nothing() {
-    for mode in [Mode::Up, Mode::Mute, Mode::Late(100 * MS), Mode::Late(400 * MS)] {
+    for mode in [Mode::Up, Mode::Mute, Mode::AsksBack(100 * MS), Mode::Late(100 * MS), Mode::Late(400 * MS)] {
         for nodes in [1, 3] {
             let faulty: Vec<_> = (0..nodes).map(|_| Faulty::new()).collect();
             faulty.iter().for_each(|node| node.set(mode));
@@ -51,7 +51,7 @@ async fn a_cancelled_wait_leaves_nothing() {
 /// A minority that granted the lock gives it back within a second, while the others hang or fail.
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_failed_leaves_nothing() {
-    for broken in [Mode::Hung, Mode::Failing, Mode::Mute, Mode::Late(300 * MS)] {
+    for broken in [Mode::Hung, Mode::Failing, Mode::Mute, Mode::AsksBack(300 * MS), Mode::Late(300 * MS)] {
         let nodes = Faulty::three();
         nodes[1..].iter().for_each(|node| node.set(broken));
         let mutex = Mutex::new(nodes.clone(), "job").ttl(Duration::from_secs(2));

@@ -30,6 +30,8 @@ pub enum Mode {
     Mute,
     /// It does everything, so much later.
     Late(Duration),
+    /// It asks back after this long, and does everything if it is answered: as a server that has forgotten a script.
+    AsksBack(Duration),
 }
 
 #[derive(Clone, Debug)]
@@ -108,6 +110,10 @@ impl Faulty {
             Mode::Mute => Box::pin(async move {
                 operate(&memory).await?;
                 pending().await
+            }),
+            Mode::AsksBack(delay) => Box::pin(async move {
+                sleep(delay).await;
+                operate(&memory).await
             }),
             // It is carried out although nobody waits for it any more.
             Mode::Late(delay) => Box::pin(async move {

@@ -127,6 +127,24 @@ async fn who_waits_has_a_place_on_every_node_however_late_it_answers() {
     }
 }
 
+/// Fails if what is still on its way when a round is decided is broken off.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_asks_back_takes_part_again() {
+    let nodes = Faulty::three();
+    nodes[2].set(Mode::AsksBack(5 * MS));
+    let (mutex, third) = (Mutex::new(nodes.clone(), "job"), Mutex::new(nodes[2].clone(), "job"));
+    let guard = mutex.lock().await.unwrap();
+    tokio::time::sleep(10 * MS).await;
+    assert_eq!(third.info().await.unwrap().unwrap().left, TTL - 10 * MS);
+    guard.extend().await.unwrap();
+    tokio::time::sleep(5 * MS).await;
+    assert_eq!(third.info().await.unwrap().unwrap().left, TTL - 5 * MS);
+    guard.fence().await.unwrap();
+    guard.unlock().await.unwrap();
+    tokio::time::sleep(10 * MS).await;
+    assert!(!third.is_locked().await.unwrap());
+}
+
 /// Contenders that each got one node give it back, and one of them gets all.
 #[tokio::test(start_paused = true)]
 async fn a_split_vote_is_resolved() {
