@@ -8,6 +8,7 @@ mod exchanges;
 mod faults;
 mod fleet;
 mod garbage;
+mod gather_stats;
 mod greeter;
 #[path = "../common/histories.rs"]
 mod histories;

@@ -65,7 +65,11 @@ pub fn build() -> &'static PathBuf {
         let profile = test.ancestors().nth(2).expect("a test lies in a profile's directory");
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--all-features"]);
-        build.args(["axum", "client", "hyper", "reverse-proxy", "tonic"].iter().flat_map(|name| ["--example", name]));
+        build.args(
+            ["axum", "client", "gather-stats", "hyper", "mutex", "reverse-proxy", "tonic"]
+                .iter()
+                .flat_map(|name| ["--example", name]),
+        );
         build.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")]);
         build.arg("--target-dir").arg(profile.with_file_name(""));
         if profile.file_name() == Some(OsStr::new("release")) {
