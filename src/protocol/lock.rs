@@ -222,10 +222,10 @@ impl<T: Clone + Eq> Lock<T> {
             return (false, None);
         }
         let is_own = held.floored && held.seq == release.seq;
-        if release.undo && is_own && self.floor.is_some_and(|floor| floor.fence == held.fence) {
-            self.floor = None;
-        }
-        (true, self.pass_on(now, hears))
+        let clear = release.undo && is_own && self.floor.is_some_and(|floor| floor.fence == held.fence);
+        self.floor.take_if(|_| clear);
+        // Who is next makes the floor in place of the one that is undone.
+        (true, self.pass_on(now, hears, clear))
     }
 
     /// Makes all fences to come greater than `fence`, while `token` holds the lock; its own becomes `fence` if that is greater.
@@ -266,7 +266,7 @@ impl<T: Clone + Eq> Lock<T> {
     }
 
     /// Grants the lock to the next in line.
-    fn pass_on(&mut self, now: Instant, hears: impl Fn(Inbox) -> bool) -> Option<(Inbox, Grant)> {
+    fn pass_on(&mut self, now: Instant, hears: impl Fn(Inbox) -> bool, floored: bool) -> Option<(Inbox, Grant)> {
         let State { held, mut queue, .. } = self.state.take()?;
         let Waiter { place, token, seq, ttl, sole, linger } = loop {
             let waiter = queue.pop_front()?;
@@ -274,9 +274,9 @@ impl<T: Clone + Eq> Lock<T> {
                 break waiter;
             }
         };
-        // Above the floor as well, which is never above the fence of who holds. What such a grant is undone of leaves the floor.
+        // Above the floor as well, which is never above the fence of who holds.
         let fence = held.fence.next();
-        let held = Held { token, seq, fence, floored: false };
+        let held = Held { token, seq, fence, floored };
         self.grant(now, held, ttl, sole.then_some(linger), queue);
         Some((place.inbox, Grant { ticket: place.ticket, seq, fence }))
     }

@@ -47,14 +47,14 @@ fn what_a_release_grants_is_a_lease_like_any_other() {
     let ask = Acquire { token: 'b', seq: 7, ttl: ms(300), place: Some(place('b')), sole: true, linger: ms(5) };
     node.lock.acquire(node.now(), ask);
     node.now += 900;
-    assert_eq!(node.release('a', 2), (true, told('b', 7, fence(1900))));
+    assert_eq!(node.release('a', 2), (true, told('b', 7, after(1000, 1))));
     assert_eq!(node.seen(), Some(('b', 300)), "as long as it asked for, from now on");
     assert_eq!(node.acquire('c', 9), Acquired::Taken(ms(300)));
     assert_eq!(node.extend('a', Some(9), 10), Extended::Taken);
-    assert_eq!(node.extend('b', Some(6), 10), Extended::Held(fence(1900), 7), "an older request changes nothing");
+    assert_eq!(node.extend('b', Some(6), 10), Extended::Held(after(1000, 1), 7), "an older request changes nothing");
     assert!(!node.undo('b', 6), "nor does the undo of an older attempt");
     let mut again = Node { lock: node.lock.clone(), now: node.now, ..Node::new() };
-    assert_eq!(again.acquire('b', 8), Acquired::Granted(fence(1900)), "it was its own");
+    assert_eq!(again.acquire('b', 8), Acquired::Granted(after(1000, 1)), "it was its own");
     node.now += 300;
     assert_eq!(node.seen(), None, "over");
 }
@@ -74,8 +74,8 @@ fn the_floor_of_a_grant_lingers_as_the_waiter_asked() {
     }
 }
 
-/// Fails if a grant is not above the last one: in the same instant, or when the clock has stepped back; or if it has to be above a
-/// floor for that, which there is none of on several nodes.
+/// Fails if a grant is not above the last one: in the same instant, when the clock has stepped back, and when time has passed; or
+/// if it has to be above a floor for that, which there is none of on several nodes.
 #[test]
 fn a_grant_has_a_fence_above_the_last_one() {
     for sole in [true, false] {
@@ -86,7 +86,7 @@ fn a_grant_has_a_fence_above_the_last_one() {
         node.now -= 900;
         assert_eq!(node.release('a', 2), (true, told('b', 1, after(1000, 1))), "sole: {sole}");
         node.now += 950;
-        assert_eq!(node.release('b', 2), (true, told('c', 1, fence(1050))), "sole: {sole}");
+        assert_eq!(node.release('b', 2), (true, told('c', 1, after(1000, 2))), "sole: {sole}");
     }
 }
 
