@@ -8,7 +8,7 @@ use tower_singleflight::{
         ErrorKind, Fence, Redis,
         contract::{LockName, LockReplica},
     },
-    protocol::lock::{Acquired, Extended, Release, Turn},
+    protocol::lock::{Acquired, Extended, Grant, Release},
 };
 
 use crate::{
@@ -38,15 +38,15 @@ async fn every_operation(redis: &LockReplica, lock: &LockName, done: impl AsyncF
     done("raise").await;
     redis.inspect(lock).await.unwrap();
     done("inspect").await;
-    redis.release(lock, back("a")).await.unwrap();
-    done("release").await;
-    assert!(matches!(acquire(redis, lock, ask("c", LONG)).await, Acquired::Spoken(_)));
-    done("acquire of another's turn").await;
     redis.release(lock, Release { ticket: Some(1), ..back("b") }).await.unwrap();
-    done("release of a turn").await;
-    grant(redis, lock, waiting("b", 2)).await;
-    done("acquire in turn").await;
-    redis.release(lock, Release { undo: true, ..back("b") }).await.unwrap();
+    done("release of a place").await;
+    redis.release(lock, back("a")).await.unwrap();
+    done("release to the next").await;
+    redis.release(lock, back("b")).await.unwrap();
+    done("release to nobody").await;
+    grant(redis, lock, ask("c", LONG)).await;
+    done("acquire once more").await;
+    redis.release(lock, Release { undo: true, ..back("c") }).await.unwrap();
     done("undo").await;
 }
 
@@ -74,28 +74,34 @@ async fn each_touches_only_the_keys_it_declares() {
     assert_eq!(counts, BTreeSet::from([(true, 2)]));
 }
 
-/// A turn that was told to a connection that is no more is heard of all the same: whoever waits looks again, and its
-/// place hears where it hears now. Fails if a lost connection tells those who wait for a lock nothing.
+/// Who waits when the connection is lost is told to ask again: its place hears where it hears then, and the one that nobody
+/// hears any more is passed over. Fails if a lost connection tells those who wait for a lock nothing, or if asking again
+/// leaves the place where it was.
 #[tokio::test]
-async fn a_lost_inbox_has_everyone_look_again() {
+async fn a_lost_inbox_has_everyone_ask_again() {
     let server = Server::start();
     let connect = async || LockReplica::from(Redis::connect(&server.url(), "lost").await.unwrap());
     let (a, b) = (connect().await, connect().await);
     let locks = ["one", "two"].map(LockName::new);
-    let mut turns = locks.each_ref().map(|lock| b.turns(lock));
+    let mut grants = locks.each_ref().map(|lock| b.grants(lock));
+    let mut fences = Vec::new();
     for lock in &locks {
-        grant(&a, lock, ask("a", LONG)).await;
-        acquire(&b, lock, waiting("b", 1)).await;
+        fences.push(grant(&a, lock, ask("a", LONG)).await);
+        for ticket in [1, 2] {
+            acquire(&b, lock, waiting("b", ticket)).await;
+        }
     }
     let killed: usize = server.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     assert_eq!(killed, 2);
-    for (lock, turns) in locks.iter().zip(&mut turns) {
-        let told = timeout(PATIENCE, turns.next()).await.unwrap();
-        assert_eq!(told, Turn::After(Duration::ZERO));
-        assert!(matches!(acquire(&b, lock, waiting("b", 1)).await, Acquired::Taken(_)));
+    for ((lock, grants), fence) in locks.iter().zip(&mut grants).zip(fences) {
+        assert_eq!(timeout(PATIENCE, grants.next()).await.unwrap(), None);
+        // The other one does not come again.
+        assert!(matches!(acquire(&b, lock, waiting("b", 2)).await, Acquired::Taken(_)));
         assert!(a.release(lock, back("a")).await.unwrap());
-        assert_eq!(timeout(PATIENCE, turns.next()).await.unwrap(), Turn::Yours);
-        grant(&b, lock, waiting("b", 1)).await;
+        let told = timeout(PATIENCE, grants.next()).await.unwrap();
+        assert_eq!(told, Some(Grant { ticket: 2, seq: 1, fence: fence.next() }));
+        assert!(b.release(lock, back("b")).await.unwrap());
+        assert_eq!(b.inspect(lock).await.unwrap(), None);
     }
 }
 

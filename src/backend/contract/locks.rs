@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::super::{
     BackendError, Fence, Memory, Watch,
-    lock::{self, LockKey, Locks},
+    lock::{self, Call, LockKey, Locks},
 };
 use crate::{
     key::{Digest, Key},
-    protocol::lock::{Acquire, Acquired, Extended, Release, Seen, Turn},
+    protocol::lock::{Acquire, Acquired, Extended, Grant, Release, Seen},
 };
 
 /// One replica of a store that keeps locks.
@@ -19,6 +19,20 @@ pub struct LockReplica(Arc<dyn Locks>);
 /// A lock in a store.
 #[derive(Clone, Debug)]
 pub struct LockName(LockKey);
+
+/// What one replica is told of a lock.
+#[derive(Debug)]
+pub struct Grants(Watch<Call>);
+
+impl Grants {
+    /// The next grant, or `None` if messages may have been lost.
+    pub async fn next(&mut self) -> Option<Grant> {
+        match self.0.next().await {
+            Call::Granted(grant) => Some(grant),
+            Call::Again => None,
+        }
+    }
+}
 
 impl From<Memory> for LockReplica {
     fn from(memory: Memory) -> Self {
@@ -61,9 +75,9 @@ impl LockName {
 
 /// The operations of the model. Errors are those of the store.
 impl LockReplica {
-    /// Hears whose turn it is from now on.
-    pub fn turns(&self, lock: &LockName) -> Watch<Turn> {
-        self.0.turns(&lock.0)
+    /// Hears from now on what is granted to those who wait at this replica.
+    pub fn grants(&self, lock: &LockName) -> Grants {
+        Grants(self.0.calls(&lock.0))
     }
 
     /// Acquires, with metadata; what others tell of themselves comes with [`Acquired::Taken`]. Where a place hears and how
@@ -85,7 +99,6 @@ impl LockReplica {
         Ok(match self.0.acquire(&lock.0, acquire).await? {
             lock::Acquired::Granted(fence) => (Acquired::Granted(fence), None),
             lock::Acquired::Taken { left, metadata } => (Acquired::Taken(left), metadata.as_deref().map(Into::into)),
-            lock::Acquired::Spoken(left) => (Acquired::Spoken(left), None),
         })
     }
 

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 pub use self::{
     failures::*,
     flights::*,
-    locks::{LockName, LockReplica},
+    locks::{Grants, LockName, LockReplica},
     records::*,
     variants::*,
 };
