@@ -15,6 +15,8 @@ mod histories;
 mod hung;
 mod hyper_server;
 mod leftovers;
+mod lock_exchanges;
+mod lock_grants;
 #[path = "../common/lock_histories.rs"]
 mod lock_histories;
 mod lock_travels;

@@ -49,8 +49,18 @@ local function raise_floor(key, floor, fence, left)
   redis.call('SET', key, int(math.max(floor or 0, fence)), 'PX', int(left))
 end
 
+-- Tells an inbox of this server that the lock is its own; returns whether somebody hears. A replica must not pass it on: who
+-- hears there, where it lost its primary, would believe what is granted to another one here.
+local function hears(channel, text)
+  redis.set_repl(redis.REPL_NONE)
+  local heard = redis.call('PUBLISH', channel, text)
+  redis.set_repl(redis.REPL_ALL)
+  return heard > 0
+end
+
 -- Grants the lock to the first of those in `queue` whose inbox hears; `state` is who held it. Its fence is never below the
--- floor, so the next one is above it. The message goes out when all is written: it is the grant.
+-- floor, so the next one is above it. The message goes out when the lock is written: it is the grant. What nobody has
+-- heard of is written over, so the floor waits for the one that did.
 local function pass_on(key, floor, state, queue, digest, channel)
   local fence, gone = tonumber(state[3]) + 1, {}
   if state[4] then
@@ -77,14 +87,13 @@ local function pass_on(key, floor, state, queue, digest, channel)
       redis.call('HDEL', key, unpack(gone))
       redis.call('HSET', key, unpack(fields))
       redis.call('PEXPIRE', key, ttl)
-      if sole == '1' then
-        raise_floor(floor, nil, fence, ttl + linger)
-      end
-      local text = message(6, digest, fence) .. struct.pack('>I8', tonumber(seq)) .. ticket
-      if redis.call('PUBLISH', channel .. inbox, text) > 0 then
+      if hears(channel .. inbox, message(6, digest, fence) .. struct.pack('>I8', tonumber(seq)) .. ticket) then
+        if sole == '1' then
+          raise_floor(floor, nil, fence, ttl + linger)
+        end
         return
       end
-      fence, gone = fence + 1, {}
+      gone = {}
     end
   end
   redis.call('UNLINK', key)
