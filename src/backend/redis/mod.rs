@@ -4,9 +4,10 @@
 //!
 //! A handle keeps two or three connections: one for commands, one for bodies above 64 KiB (made when the first such
 //! body travels, so that small operations never wait behind large ones; locks that wait for replicas use it as well), and
-//! one on which this replica hears what becomes of flights and locks. Each is replaced by itself when it is lost, when redis hangs, or when redis turns out to be a
-//! replica that takes no writes. While there is none, operations fail at once. After 5 errors or 3 timeouts in a row they
-//! do so for 1 s although there is one, and then one of them tries again.
+//! one on which this replica hears what becomes of flights, and which locks are granted to those who wait here. Each is
+//! replaced by itself when it is lost, when redis hangs, or when redis turns out to be a replica that takes no writes. While
+//! there is none, operations fail at once. After 5 errors or 3 timeouts in a row they do so for 1 s although there is one, and
+//! then one of them tries again.
 //!
 //! # What it asks of the server
 //!
@@ -31,7 +32,7 @@
 //! | `sf1:<prefix>:{<digest>}:r` | the record of a key: a header, the key, the payload |
 //! | `sf1:<prefix>:{<digest>}:s` | the state of the flight in the air, a hash; also what variants of the key share |
 //! | `sf1:<prefix>:{<digest>}:t:<owner>` | a large record on its way, kept for 30 s at most |
-//! | `sf1:<prefix>:lock:{<name>}` | a lock: who holds it and who waits for it, a hash that ends with the lease |
+//! | `sf1:<prefix>:lock:{<name>}` | a lock: who holds it, and who waits for what, a hash that ends with the lease |
 //! | `sf1:<prefix>:lock:{<name>}:f` | a fence below all fences to come of that lock |
 //! | `sf1:<prefix>:inbox:<random>` | the channel of one replica |
 //!

@@ -59,13 +59,10 @@ local function hears(channel, text)
 end
 
 -- Grants the lock to the first of those in `queue` whose inbox hears; `state` is who held it. Its fence is never below the
--- floor, so the next one is above it. The message goes out when the lock is written: it is the grant. What nobody has
+-- floor, so the next one is above it. `floored` is '1' if the floor that was its own is gone. The message goes out when the lock is written: it is the grant. What nobody has
 -- heard of is written over, so the floor waits for the one that did.
-local function pass_on(key, floor, state, queue, digest, channel)
+local function pass_on(key, floor, state, floored, queue, digest, channel)
   local fence, gone = tonumber(state[3]) + 1, {}
-  if state[4] then
-    gone[1] = 'n'
-  end
   while queue ~= '' do
     local ticket, inbox = string.sub(queue, 1, 16), string.sub(queue, 18, 41)
     local asked = redis.call('HGET', key, ticket)
@@ -83,6 +80,7 @@ local function pass_on(key, floor, state, queue, digest, channel)
         end
       end
       set('m', metadata)
+      set('n', floored)
       set('w', queue ~= '' and queue)
       redis.call('HDEL', key, unpack(gone))
       redis.call('HSET', key, unpack(fields))

@@ -19,10 +19,11 @@ end
 if state[1] == ARGV[1] and tonumber(state[2]) <= seq then
   -- The floor goes only if nothing but the attempt with this request has made it.
   local own = ARGV[4] == '1' and state[4] and tonumber(state[2]) == seq
-  if own and floor_of(KEYS[2]) == tonumber(state[3]) then
+  local clear = own and floor_of(KEYS[2]) == tonumber(state[3])
+  if clear then
     redis.call('UNLINK', KEYS[2])
   end
-  pass_on(KEYS[1], KEYS[2], state, others, ARGV[5], ARGV[6])
+  pass_on(KEYS[1], KEYS[2], state, clear and '1', others, ARGV[5], ARGV[6])
   return 1
 end
 requeue(KEYS[1], queue, others)
