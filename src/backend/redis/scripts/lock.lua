@@ -59,8 +59,8 @@ local function hears(channel, text)
 end
 
 -- Grants the lock to the first of those in `queue` whose inbox hears; `state` is who held it. Its fence is never below the
--- floor, so the next one is above it. `floored` is '1' if the floor that was its own is gone. The message goes out when the lock is written: it is the grant. What nobody has
--- heard of is written over, so the floor waits for the one that did.
+-- floor, so the next one is above it. `floored` is '1' if the floor that was its own is gone. The message goes out when the
+-- lock is written: it is the grant. What nobody has heard of is written over, so the floor waits for the one that did.
 local function pass_on(key, floor, state, floored, queue, digest, channel)
   local fence, gone = tonumber(state[3]) + 1, {}
   while queue ~= '' do
