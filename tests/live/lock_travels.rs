@@ -137,7 +137,7 @@ async fn replicas_acknowledge_a_grant() {
     assert_eq!(follower.run::<String>(&["HGET", &name, "t"]).await, "a");
     assert_eq!(redis.extend(&one, "a", Some(2), LONG).await.unwrap(), Extended::Held(fence, 2));
     assert_eq!(follower.run::<String>(&["HGET", &name, "s"]).await, "2");
-    let two = plain.clone().acknowledged_by(2, Duration::from_millis(500));
+    let two = plain.clone().acknowledged_by(2, Duration::from_secs(2));
     let few = redis.extend(&two, "a", Some(3), LONG).await.unwrap_err();
     assert_eq!(few.kind(), ErrorKind::Unknown);
     assert!(few.to_string().contains("1 of 2 replicas"), "{few}");
@@ -155,7 +155,7 @@ async fn replicas_acknowledge_a_grant() {
     let none = redis.acquire(&patient, ask("c", LONG), None).await.unwrap_err();
     assert!(none.to_string().contains("0 of 1 replicas"), "{none}");
     // Whatever patience there is, it ends before the server would pass for one that hangs.
-    let body = Duration::from_millis(200);
+    let body = Duration::from_secs(2);
     let redis: LockReplica = Redis::builder("r").body_timeout(body).connect(&primary.url()).await.unwrap().into();
     let none = redis.acquire(&one, ask("c", LONG), None).await.unwrap_err();
     assert!(none.to_string().contains("0 of 1 replicas"), "{none}");

@@ -45,7 +45,7 @@ async fn a_cancelled_wait_leaves_nothing() {
     assert!(other.lock_timeout(Duration::from_secs(1)).await.is_err());
     guard.unlock().await.unwrap();
     sleep(MS).await;
-    assert_eq!(left(&nodes), [0; 3], "neither a lock nor a place nor a turn");
+    assert_eq!(left(&nodes), [0; 3], "neither a lock nor a place");
 }
 
 /// A minority that granted the lock gives it back within a second, while the others hang or fail.
