@@ -37,6 +37,7 @@ pub struct Traffic {
 #[derive(Clone, Copy, Debug, Default)]
 struct Mode {
     hang: bool,
+    mute: bool,
     drop_messages: bool,
     refuse: bool,
     cuts: u64,
@@ -91,6 +92,12 @@ impl Proxy {
         self.mode.send_modify(|mode| mode.hang = hang);
     }
 
+    /// Holds every answer back from now on, or lets them pass again: what is asked is done, and nobody learns of it. They
+    /// are lost if the connections are [cut](Self::cut) meanwhile.
+    pub fn mute(&self, mute: bool) {
+        self.mode.send_modify(|mode| mode.mute = mute);
+    }
+
     /// Closes new connections at once from now on, or stops doing so.
     pub fn refuse(&self, refuse: bool) {
         self.mode.send_modify(|mode| mode.refuse = refuse);
@@ -134,33 +141,50 @@ async fn carry(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, tr
     let mut cut = mode.clone();
     // True while commands wait for their answer: the first answer ends the exchange, unless the client is still writing.
     let (waiting, writing, answering) = (Mutex::new(false), AtomicBool::new(false), AtomicBool::new(false));
-    let requests = pump(from_client, to_server, mode.clone(), &writing, |frame, _| {
-        let name = command(frame);
-        let mut traffic = traffic.lock().unwrap();
-        traffic.sent += frame.len();
-        traffic.subscribed |= name == "SUBSCRIBE";
-        traffic.commands.push(name);
-        let was_waiting = std::mem::replace(&mut *waiting.lock().unwrap(), true);
-        traffic.exchanges += usize::from(!was_waiting);
-        true
-    });
-    let answers = pump(from_server, to_client, mode, &answering, |frame, mode| {
-        *waiting.lock().unwrap() &= writing.load(SeqCst);
-        traffic.lock().unwrap().received += frame.len();
-        !(mode.drop_messages && frame.starts_with(b"*3\r\n$7\r\nmessage\r\n"))
-    });
+    let requests = pump(
+        from_client,
+        to_server,
+        mode.clone(),
+        |mode| mode.hang,
+        &writing,
+        |frame, _| {
+            let name = command(frame);
+            let mut traffic = traffic.lock().unwrap();
+            traffic.sent += frame.len();
+            traffic.subscribed |= name == "SUBSCRIBE";
+            traffic.commands.push(name);
+            let was_waiting = std::mem::replace(&mut *waiting.lock().unwrap(), true);
+            traffic.exchanges += usize::from(!was_waiting);
+            true
+        },
+    );
+    let answers = pump(
+        from_server,
+        to_client,
+        mode,
+        |mode| mode.hang || mode.mute,
+        &answering,
+        |frame, mode| {
+            *waiting.lock().unwrap() &= writing.load(SeqCst);
+            traffic.lock().unwrap().received += frame.len();
+            !(mode.drop_messages && frame.starts_with(b"*3\r\n$7\r\nmessage\r\n"))
+        },
+    );
     tokio::select! {
+        biased;
+        // First: what was held back until then is lost, though it may pass from now on.
+        _ = async { cut.wait_for(|mode| mode.cuts != cuts).await.map(|mode| mode.cuts) } => {}
         _ = requests => {}
         _ = answers => {}
-        _ = async { cut.wait_for(|mode| mode.cuts != cuts).await.map(|mode| mode.cuts) } => {}
     }
 }
 
-/// Passes whole frames on if `pass` says so. `partial` tells whether more is to come of what was read.
+/// Passes whole frames on if `pass` says so, and none while the mode is one that `holds` them. `partial` tells whether more is to come of what was read.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut mode: watch::Receiver<Mode>,
+    holds: impl Fn(&Mode) -> bool,
     partial: &AtomicBool,
     pass: impl Fn(&[u8], Mode) -> bool,
 ) -> io::Result<()> {
@@ -169,7 +193,7 @@ async fn pump(
     while from.read_buf(&mut buffer).await? > 0 {
         let mut out = Vec::new();
         let mut start = 0;
-        let current = mode.wait_for(|mode| !mode.hang).await.map_or_else(|_| Mode::default(), |mode| *mode);
+        let current = mode.wait_for(|mode| !holds(mode)).await.map_or_else(|_| Mode::default(), |mode| *mode);
         while let Some(length) = frame(&buffer[start..]) {
             let bytes = &buffer[start..start + length];
             if pass(bytes, current) {
