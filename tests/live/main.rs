@@ -22,6 +22,7 @@ mod lock_histories;
 mod lock_travels;
 mod locks;
 mod losses;
+mod mutex;
 mod outage;
 mod parked;
 mod reconnecting;
