@@ -91,3 +91,21 @@ async fn extensions_refused(server: &Server, guard: &MutexGuard) -> usize {
     .await;
     extensions
 }
+
+/// A node that has forgotten the scripts, as one that was restarted has, learns them from the next request, though the others
+/// have decided before it could be repeated.
+///
+/// Fails if a request is dropped with its round where it has to be sent once more: the node would take no part from then on.
+#[tokio::test]
+async fn one_that_forgot_the_scripts() {
+    let servers = servers::<3>();
+    let mutex = process(&servers).await;
+    warm(&servers).await;
+    for _ in 0..20 {
+        let () = servers[2].run(&["SCRIPT", "FLUSH"]).await;
+        let guard = mutex.lock().await.unwrap();
+        until(Some(guard.token().to_string()), async || holder(&servers[2], NAME).await).await;
+        guard.unlock().await.unwrap();
+        empty(&servers).await;
+    }
+}
