@@ -43,19 +43,6 @@ impl<T> Ballot<T> {
         }
     }
 
-    /// Sends, and ends when it is polled again: what follows needs timers, which a runtime that has ended does not have.
-    pub(super) async fn send(&mut self) {
-        let mut sent = false;
-        poll_fn(|cx| {
-            if mem::replace(&mut sent, true) {
-                return Poll::Ready(());
-            }
-            self.poll_requests(cx);
-            Poll::Pending
-        })
-        .await;
-    }
-
     /// Counts votes until the outcome is decided. `vote` sees what each node answered.
     pub(super) async fn decide(&mut self, vote: impl FnMut(usize, T) -> Vote) -> Verdict {
         self.count(vote, false).await
@@ -131,16 +118,7 @@ impl<T> Ballot<T> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, NodeOutcome>)>> {
-        self.poll_requests(cx);
-        if self.answers.is_empty() && !self.pending.is_empty() {
-            ready!(self.timer.as_mut().poll(cx));
-            self.answers.extend(self.pending.drain(..).map(|(node, _)| (node, Err(NodeOutcome::TimedOut))));
-        }
-        Poll::Ready(self.answers.pop_front())
-    }
-
-    /// All of them, whatever the first ones say: a request is on its way once it was polled.
-    fn poll_requests(&mut self, cx: &mut Context<'_>) {
+        // All of them, whatever the first ones say: a request is on its way once it was polled.
         let answers = &mut self.answers;
         self.pending.retain_mut(|(node, request)| match request.as_mut().poll(cx) {
             Poll::Ready(answer) => {
@@ -149,5 +127,10 @@ impl<T> Ballot<T> {
             }
             Poll::Pending => true,
         });
+        if answers.is_empty() && !self.pending.is_empty() {
+            ready!(self.timer.as_mut().poll(cx));
+            answers.extend(self.pending.drain(..).map(|(node, _)| (node, Err(NodeOutcome::TimedOut))));
+        }
+        Poll::Ready(answers.pop_front())
     }
 }

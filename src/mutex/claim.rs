@@ -2,7 +2,10 @@
 
 use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
 
-use tokio::time::{sleep_until, timeout};
+use tokio::{
+    task::yield_now,
+    time::{sleep_until, timeout},
+};
 
 use super::{
     Taken,
@@ -31,6 +34,9 @@ const FAILURES: u32 = 8;
 /// Who waits for the end of a lease comes up to this much later, so that all who do so do not come at once.
 const SPREAD: Duration = Duration::from_millis(50);
 
+/// The longest of these patiences, in usual ones.
+const SPLITS: u32 = 16;
+
 /// When it is dropped, all that it may have left on the nodes is taken back.
 pub(super) struct Claim {
     parties: Parties,
@@ -43,6 +49,8 @@ pub(super) struct Claim {
     /// The last attempt, and when its first request was sent.
     seq: u64,
     sent: Moment,
+    /// By how many times the usual patience it may wait longer for nodes that others were granted.
+    splits: u32,
     foremost: Foremost,
 }
 
@@ -76,6 +84,8 @@ impl Claim {
             };
             local.vacant(&foremost.line, |holder, left| *last = Some(LockError::Taken(taken(holder, left)))).await;
         }
+        // From here on the nodes tell.
+        *last = None;
         let mut claim = Self::new(parties, Some(ticket()), foremost);
         let (mut attempts, mut failures) = (0, 0);
         loop {
@@ -125,7 +135,7 @@ impl Claim {
             None => Vec::new(),
         };
         let traces = vec![Trace::Clean; nodes.len()];
-        Self { parties, ticket, calls, traces, asking: None, seq: 0, sent: Moment::ZERO, foremost }
+        Self { parties, ticket, calls, traces, asking: None, seq: 0, sent: Moment::ZERO, splits: 1, foremost }
     }
 
     async fn attempt(&mut self) -> Result<Grant, Refusal> {
@@ -192,24 +202,30 @@ impl Claim {
     }
 
     /// Waits until a quorum has granted the lock to it, and not longer than `pause`.
+    ///
+    /// One that was granted some nodes waits for the others, each time for another while, and longer after every attempt
+    /// in vain: contenders that were granted a part each, and give it back in step, would be granted the other's part, and
+    /// so on for ever.
     async fn pause(&mut self, pause: Duration) -> Option<Grant> {
         let parties = self.parties.clone();
         let (config, local) = (&parties.config, &parties.local);
         let mut wait = Wait::new(self.traces.len(), local.now().after(pause));
-        let mut fence = Fence::NONE;
-        while local.now() < wait.due() {
+        let (mut fence, mut more) = (Fence::NONE, Duration::ZERO);
+        // Also where there is nothing to wait for, so that a limit to it all can end it.
+        yield_now().await;
+        while local.now() < wait.due().after(more) {
             let (node, call) = tokio::select! {
                 call = next(&mut self.calls) => call,
-                () = sleep_until(local.at(wait.due())) => return None,
+                () = sleep_until(local.at(wait.due().after(more))) => break,
             };
             let now = local.now();
             match call {
+                // Of another caller of this process.
+                Call::Granted(grant) if Some(grant.ticket) != self.ticket => {}
                 // Where the attempt is being undone, so may be what was granted to it. And what replicas must acknowledge
                 // is not held before they have.
                 Call::Granted(grant)
-                    if (Some(grant.ticket), grant.seq) == (self.ticket, self.seq)
-                        && self.traces[node] != Trace::Undone
-                        && config.key.replicas == 0 =>
+                    if grant.seq == self.seq && self.traces[node] != Trace::Undone && config.key.replicas == 0 =>
                 {
                     self.traces[node] = Trace::Held;
                     fence = fence.max(grant.fence);
@@ -217,8 +233,15 @@ impl Claim {
                         let hold = Hold::granted(now, self.sent, config.term(config.ttl));
                         return hold.map(|hold| Grant { hold, fence });
                     }
+                    if more.is_zero() {
+                        more = jitter(OTHERS.saturating_mul(self.splits));
+                        self.splits = (self.splits * 2).min(SPLITS);
+                    }
                 }
-                Call::Granted(_) | Call::Again => wait.again(now),
+                Call::Granted(_) | Call::Again => {
+                    wait.again(now);
+                    more = Duration::ZERO;
+                }
             }
         }
         None

@@ -3,7 +3,7 @@
 //! All of it runs in tasks of its own. A node that does not answer is asked again until what lies there has expired by
 //! itself.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -13,7 +13,6 @@ use tokio::{
 use super::{
     ballot::{Ballot, Pending},
     error::LockError,
-    inline::Inline,
     local::next_seq,
     parties::Parties,
 };
@@ -95,21 +94,19 @@ impl Parties {
 
     /// Gives back what is held, for `life` at most. Tells the outcome as soon as it is decided.
     pub(super) fn release(
-        &self,
+        self,
         traces: Vec<Trace>,
         ticket: Option<u64>,
         life: Duration,
-    ) -> Inline<Result<(), LockError>> {
+    ) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {
         let (tell, told) = oneshot::channel();
-        let parties = self.clone();
         let work = async move {
-            let release = Release { token: parties.token.text(), seq: next_seq(), undo: false, ticket };
+            let release = Release { token: self.token.text(), seq: next_seq(), undo: false, ticket };
             let mut left = traces;
             let mut ballot = {
                 let release = release.clone();
-                parties.config.ask(move |node, key| node.release(key, release.clone()))
+                self.config.ask(move |node, key| node.release(key, release.clone()))
             };
-            ballot.send().await;
             let verdict = ballot.decide(|node, released| note(&mut left[node], released)).await;
             // Whoever does not want to know has dropped the other end.
             let _ = tell.send(outcome(verdict, &mut ballot));
@@ -118,9 +115,9 @@ impl Parties {
                     note(&mut left[node], released);
                 }
             }
-            parties.clean(&left, life, release);
+            self.clean(&left, life, release);
         };
-        Inline::begin(self, work, told)
+        (work, told)
     }
 
     fn clean(&self, traces: &[Trace], life: Duration, release: Release<lock::Token>) {

@@ -17,6 +17,11 @@ use crate::{
     protocol::quorum::Term,
 };
 
+const YEAR: u64 = 366 * 24 * 3600;
+
+/// No more than nodes count with.
+const LONGEST: Duration = Duration::from_secs(60 * YEAR);
+
 /// Before every name, unless set.
 const PREFIX: &str = "lock:";
 
@@ -124,6 +129,11 @@ impl Config {
 
     pub(super) fn check_ttl(&self, setter: &str, ttl: Duration) {
         assert!(!ttl.is_zero(), "{setter} is zero: set a positive duration");
+        assert!(
+            ttl <= LONGEST,
+            "{setter} is {ttl:?}: no node keeps a lock for longer than {} years",
+            LONGEST.as_secs() / YEAR
+        );
         let drift = self.term(ttl).drift;
         assert!(drift < ttl, "{setter} leaves {ttl:?} of which {drift:?} go off for drifting clocks: set a longer ttl");
     }
@@ -145,7 +155,7 @@ impl Mutex {
     ///
     /// # Panics
     ///
-    /// If it is zero, or so short that nothing is left of it: less than about 2 ms.
+    /// If it is zero, longer than 60 years, or so short that nothing is left of it: less than about 2 ms.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         self.config.check_ttl("ttl", ttl);

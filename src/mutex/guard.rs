@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::Instant};
 
-use super::{Token, error::LockError, held::Held, inline::Inline};
+use super::{Token, error::LockError, held::Held};
 use crate::protocol::lease::Fence;
 
 /// A lock that is held.
@@ -39,8 +39,8 @@ impl MutexGuard {
     pub async fn unlock(mut self) -> Result<(), LockError> {
         let sure = self.held.is_sure();
         let ended = self.held.end();
-        let told = self.release();
-        match told.await {
+        self.armed = false;
+        match self.held.unlock().await {
             // Whatever the nodes say, its time was over.
             Some(_) if !sure => Err(ended),
             Some(outcome) => outcome,
@@ -70,7 +70,8 @@ impl MutexGuard {
     ///
     /// # Panics
     ///
-    /// If `ttl` is zero, or so short that nothing is left of it after the [drift](super::Mutex::drift_factor).
+    /// If `ttl` is zero, longer than 60 years, or so short that nothing is left of it after the
+    /// [drift](super::Mutex::drift_factor).
     ///
     /// # Cancel safety
     ///
@@ -139,11 +140,6 @@ impl MutexGuard {
         self.held.parties.token.clone()
     }
 
-    fn release(&mut self) -> Inline<Result<(), LockError>> {
-        self.armed = false;
-        self.held.release()
-    }
-
     pub(super) fn is_sure(&self) -> bool {
         self.held.is_sure()
     }
@@ -159,7 +155,7 @@ impl Drop for MutexGuard {
             renewal.abort();
         }
         if self.armed {
-            drop(self.release());
+            self.held.release();
         }
     }
 }

@@ -1,12 +1,13 @@
 //! A lock that is held: what its holder may believe, and the rounds that keep it.
 
 use std::{
+    future::Future,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use tokio::{
-    sync::{self, watch},
+    sync::{self, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -269,16 +270,28 @@ impl Held {
         if self.facts().refused { LockError::NotHeld } else { LockError::Expired }
     }
 
-    /// Gives it back.
-    pub(super) fn release(&self) -> Inline<Result<(), LockError>> {
+    /// Gives it back, and tells how that went.
+    pub(super) fn unlock(&self) -> Inline<Result<(), LockError>> {
+        let (work, told) = self.releasing();
+        // What is asked for behind a release that was sent needs no message.
+        let inline = Inline::begin(&self.parties, work, told);
+        self.leave();
+        inline
+    }
+
+    /// Gives it back, in a task of its own: the caller may be anywhere.
+    pub(super) fn release(&self) {
+        self.parties.detach(self.releasing().0);
+        self.leave();
+    }
+
+    fn releasing(&self) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {
         let (traces, ticket, life) = {
             let facts = self.facts();
             (facts.traces.clone(), facts.ticket, facts.life)
         };
         self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
-        let released = self.parties.release(traces, ticket, life);
-        self.leave();
-        released
+        self.parties.clone().release(traces, ticket, life)
     }
 
     /// Another one goes on with it: what it does not know of is given up.

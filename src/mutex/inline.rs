@@ -18,15 +18,14 @@ pub(super) struct Inline<T> {
 }
 
 impl<T> Inline<T> {
-    /// Begins at once, wherever the caller is: what `work` sends before it first waits is sent when this returns. It is polled
-    /// again in any case, and may tell its outcome before its end.
+    /// Begins at once: what `work` sends before it first waits is sent when this returns. It may tell its outcome before its
+    /// end.
     pub(super) fn begin(
         parties: &Parties,
         work: impl Future<Output = ()> + Send + 'static,
         told: oneshot::Receiver<T>,
     ) -> Self {
         let mut inline = Self { work: Some(Box::pin(work)), told, parties: parties.clone() };
-        let _runtime = parties.enter();
         inline.go_on(&mut Context::from_waker(Waker::noop()));
         inline
     }

@@ -2,10 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use tokio::{
-    runtime::{EnterGuard, Handle},
-    task::AbortHandle,
-};
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{Token, config::Config, local::Local};
 
@@ -27,13 +24,10 @@ impl Parties {
         Self { config, local, token, runtime: Handle::current() }
     }
 
-    /// For what needs the runtime where there may be none.
-    pub(super) fn enter(&self) -> EnterGuard<'_> {
-        self.runtime.enter()
-    }
-
-    /// Runs `work` as a task of its own: it goes on when its caller is gone.
+    /// Runs `work` as a task of its own: it goes on when its caller is gone. On the runtime on which the caller is, or else
+    /// where the lock was asked for.
     pub(super) fn detach(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
-        self.runtime.spawn(work).abort_handle()
+        let here = Handle::try_current();
+        here.as_ref().unwrap_or(&self.runtime).spawn(work).abort_handle()
     }
 }

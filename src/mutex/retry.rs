@@ -69,7 +69,9 @@ impl Retry {
             Delay::Backoff(backoff) => backoff.after(failures),
             Delay::Custom(delay) => delay(failures)?,
         };
-        Some(delay.mul_f64(1.0 - rand::random_range(0.0..=self.jitter)))
+        let off = rand::random_range(0.0..=self.jitter);
+        // A delay without an end has no share that could be told from it.
+        Some(delay.saturating_sub(Duration::try_from_secs_f64(delay.as_secs_f64() * off).unwrap_or(delay)))
     }
 }
 

@@ -27,6 +27,10 @@ type Instant = time::Instant<time::Store>;
 /// So many places at most. Who comes later waits without one, for the end of the lease.
 pub const PLACES: usize = 1024;
 
+/// A holder that takes over counts on from so much further: no request of the one before it has a number as great. Doubles,
+/// in which scripts count, have room for two million of them.
+pub const LEAP: u64 = 1 << 32;
+
 /// One who waits, and where it hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -185,8 +189,8 @@ impl<T: Clone + Eq> Lock<T> {
         Acquired::Granted(fence)
     }
 
-    /// Lets the lease run for `ttl` from now. Without a `seq` whatever was asked before does not count: that is how a
-    /// holder takes over from one that handed it the token.
+    /// Lets the lease run for `ttl` from now. Without a `seq` whatever was asked before, and may still be on its way, is older
+    /// than this: that is how a holder takes over from one that handed it the token.
     pub fn extend(&mut self, now: Instant, token: &T, seq: Option<u64>, ttl: Duration, linger: Duration) -> Extended {
         self.expire(now);
         let Some(state) = &mut self.state else { return Extended::Gone };
@@ -194,8 +198,9 @@ impl<T: Clone + Eq> Lock<T> {
         if held.token != *token {
             return Extended::Taken;
         }
-        if seq.is_none_or(|seq| seq >= held.seq) {
-            held.seq = seq.unwrap_or(held.seq);
+        let asked = seq.unwrap_or(held.seq + LEAP);
+        if asked >= held.seq {
+            held.seq = asked;
             state.expires = now.after(ttl);
         }
         let (fence, seq, expires) = (held.fence, held.seq, state.expires);

@@ -2,9 +2,10 @@
 
 use super::{
     super::Token,
-    faulty::{Faulty, elsewhere},
+    faulty::{Faulty, Mode, elsewhere},
     *,
 };
+use crate::backend::Memory;
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_is_handed_over_with_its_token() {
@@ -38,6 +39,26 @@ async fn what_is_handed_over_leaves_no_place_behind() {
     adopted.unlock().await.unwrap();
     stranger.unlock().await.unwrap();
     assert!(!other.is_locked().await.unwrap());
+}
+
+/// An extension that was sent before a lock was handed over, and arrives after it was adopted.
+/// Fails if it shortens the lease of who went on with the lock: two are sure of it then.
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_a_hand_over_takes_nothing_from_who_goes_on() {
+    let memory = Memory::new();
+    let (slow, quick) = (Faulty::on(memory.replica()), Faulty::on(memory.replica()));
+    let guard = Mutex::new(slow.clone(), "job").lock().await.unwrap();
+    slow.set(Mode::Late(100 * MS));
+    // Given up, and still on its way; so is a renewal that a guard with `auto_renew` had sent.
+    let given_up = tokio::time::timeout(10 * MS, guard.extend()).await;
+    assert!(given_up.is_err());
+    let token = guard.into_token();
+    let there = Mutex::new(quick, "job").ttl(Duration::from_secs(60));
+    let guard = there.from_token(token).await.unwrap();
+    tokio::time::sleep(TTL + 200 * MS).await;
+    let third = Mutex::new(memory.replica(), "job").try_lock().await;
+    assert!(guard.until() > Instant::now());
+    assert!(third.is_err(), "two hold it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,6 +77,25 @@ async fn attempts_are_spaced_as_the_policy_says() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delay_without_an_end_is_one() {
+    let node = Faulty::new();
+    node.set(Mode::Failing);
+    let mutex = Mutex::new(node, "job").retry(Retry::fixed(Duration::MAX));
+    let outcome = mutex.lock_timeout(Duration::from_secs(1)).await;
+    assert!(matches!(outcome, Err(LockError::TimedOut { .. })));
+}
+
+/// Fails if a deadline is not kept while attempts end at once and no pause is set between them.
+#[tokio::test]
+async fn a_limit_is_kept_where_nothing_is_waited_for() {
+    let node = Faulty::new();
+    node.set(Mode::Failing);
+    let mutex = Mutex::new(node.clone(), "job").retry(Retry::fixed(Duration::ZERO)).tries(100_000);
+    let outcome = mutex.lock_timeout(5 * MS).await;
+    assert!(matches!(outcome, Err(LockError::TimedOut { .. })), "after {} attempts", node.asked().acquire);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_of_milliseconds_is_one() {
     let mutex = Mutex::new(Memory::new(), "job").ttl(5 * MS);
     let guard = mutex.lock().await.unwrap();
@@ -96,7 +115,7 @@ async fn memory_has_no_replicas_to_wait_for() {
 #[test]
 fn what_cannot_work_is_refused_where_it_is_set() {
     let mutex = || Mutex::new(Memory::new(), "job");
-    let refused: [(&str, &dyn Fn()); 14] = [
+    let refused: [(&str, &dyn Fn()); 15] = [
         ("at least one", &|| drop(Mutex::new(Vec::<Memory>::new(), "job"))),
         ("nodes 0 and 2 of a mutex are the same handle", &|| {
             let memory = Memory::new();
@@ -104,6 +123,7 @@ fn what_cannot_work_is_refused_where_it_is_set() {
         }),
         ("name of a mutex is empty", &|| drop(Mutex::new(Memory::new(), ""))),
         ("ttl is zero", &|| drop(mutex().ttl(Duration::ZERO))),
+        ("60 years", &|| drop(mutex().timeout_factor(1.0).ttl(Duration::MAX))),
         ("longer ttl", &|| drop(mutex().ttl(2 * MS))),
         ("tries is zero", &|| drop(mutex().tries(0))),
         ("drift_factor is 1", &|| drop(mutex().drift_factor(1.0))),

@@ -4,7 +4,10 @@ use std::{mem::forget, sync::Arc};
 
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{faulty::Faulty, *};
+use super::{
+    faulty::{Faulty, Mode, elsewhere},
+    *,
+};
 use crate::backend::{
     Memory,
     lock::{Acquire, Acquired, Locks},
@@ -175,4 +178,37 @@ async fn limits_to_waiting_are_kept_and_told() {
     assert!(matches!(outcome, Err(LockError::TimedOut { .. })) && took == 200 * MS);
     let outcome = Mutex::clone(&mutex).tries(1).lock().await;
     assert!(is_taken(outcome));
+}
+
+/// Fails if who could not ask is told that somebody holds it.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_over_before_a_node_answers_does_not_tell_of_a_holder() {
+    let node = Faulty::new();
+    node.set(Mode::Hung);
+    let outcome = Mutex::new(node, "job").lock_timeout(500 * MS).await;
+    let Err(LockError::TimedOut { last, .. }) = outcome else { panic!("{outcome:?}") };
+    assert!(!matches!(last.as_deref(), Some(LockError::Taken(_))), "{last:?}");
+}
+
+/// Two mutexes of one process that name their nodes in another order do not share a line. Fails if what one of them is granted
+/// costs the other one its attempts.
+#[tokio::test(start_paused = true)]
+async fn what_others_are_granted_costs_no_attempt() {
+    let nodes = Faulty::three();
+    let elsewhere = Mutex::new(elsewhere(&nodes), "job");
+    let [a, b, c] = nodes.clone();
+    let (one, other) = (Mutex::new([a.clone(), b.clone(), c.clone()], "job"), Mutex::new([b, a, c], "job").tries(3));
+    let guard = elsewhere.lock().await.unwrap();
+    let first = tokio::spawn(async move {
+        let guard = one.lock().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        guard.unlock().await.unwrap();
+    });
+    settle().await;
+    let second = tokio::spawn(async move { other.lock().await });
+    settle().await;
+    guard.unlock().await.unwrap();
+    first.await.unwrap();
+    let outcome = second.await.unwrap();
+    assert!(outcome.is_ok(), "{outcome:?}");
 }

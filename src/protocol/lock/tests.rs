@@ -163,13 +163,17 @@ fn only_the_holder_changes_a_lease() {
     assert_eq!(node.granted('c', 1), Fence(fence(1000).0 + 1), "nothing was raised");
 }
 
-/// Fails if an extension needs a `seq`, or if the heir's own requests count as old.
+/// Fails if an extension needs a `seq`, if the heir's own requests count as old, or if those of the one before it do not.
 #[test]
 fn an_heir_extends_whatever_was_asked_before() {
     let mut node = Node::held_by('a', 77);
-    assert_eq!(node.extend('a', None, 600), Extended::Held(fence(1000), 77));
+    let heir = 77 + LEAP;
+    assert_eq!(node.extend('a', None, 600), Extended::Held(fence(1000), heir));
     assert_eq!(node.seen(), Some(('a', 600)));
-    assert_eq!(node.extend('a', Some(78), 700), Extended::Held(fence(1000), 78));
+    assert_eq!(node.extend('a', Some(78), 10), Extended::Held(fence(1000), heir), "it was sent before");
+    assert!(!node.release('a', 79).0);
+    assert_eq!(node.seen(), Some(('a', 600)));
+    assert_eq!(node.extend('a', Some(heir + 1), 700), Extended::Held(fence(1000), heir + 1));
 }
 
 /// Fails if fences start over: after a release, an expiry, the loss of everything, or a clock that steps back.

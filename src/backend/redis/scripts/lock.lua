@@ -12,7 +12,7 @@
 -- a double holds exactly.
 
 -- As in the model.
-local PLACES = 1024
+local PLACES, LEAP = 1024, 2 ^ 32
 
 -- Where the place of a ticket begins, if it has one. No other digits stand before a colon.
 local function find(queue, ticket)
