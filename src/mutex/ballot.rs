@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::error::{NodeOutcome, QuorumError};
 use crate::{
     backend::{ErrorKind, lock::Reply},
-    protocol::quorum::{Round, Verdict, Vote},
+    protocol::quorum::{OTHERS, Round, Verdict, Vote},
 };
 
 /// Requests that have not been answered, by node.
@@ -48,9 +48,14 @@ impl<T> Ballot<T> {
         self.count(vote, false).await
     }
 
-    /// Goes on until it is clear as well whether it was refused, while any answer may tell.
-    pub(super) async fn decide_why(&mut self, vote: impl FnMut(usize, T) -> Vote) -> Verdict {
-        self.count(vote, true).await
+    /// As [`decide`](Self::decide); where some refused and some failed, answers that follow within a moment may yet tell
+    /// that it was refused.
+    pub(super) async fn decide_why(&mut self, mut vote: impl FnMut(usize, T) -> Vote) -> Verdict {
+        let verdict = self.count(&mut vote, false).await;
+        if verdict != Verdict::Divided {
+            return verdict;
+        }
+        timeout(OTHERS, self.count(vote, true)).await.unwrap_or(verdict)
     }
 
     async fn count(&mut self, mut vote: impl FnMut(usize, T) -> Vote, why: bool) -> Verdict {
@@ -59,7 +64,7 @@ impl<T> Ballot<T> {
             // Answers that are here already are looked at in either case.
             let more = verdict.is_none_or(|verdict| match verdict {
                 Verdict::Reached | Verdict::Refused => false,
-                Verdict::Failed => why,
+                Verdict::Failed => !self.answers.is_empty(),
                 Verdict::Divided => why || !self.answers.is_empty(),
             });
             if let Some(verdict) = verdict.filter(|_| !more) {

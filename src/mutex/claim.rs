@@ -1,6 +1,12 @@
 //! One caller's way to a lock: attempts, and what it waits for between them.
 
-use std::{future::poll_fn, mem, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    mem,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use tokio::{
     task::yield_now,
@@ -14,7 +20,7 @@ use super::{
     config::Config,
     error::{LockError, QuorumError},
     held::{Grant, Held},
-    local::{Foremost, Holder, Moment, next_seq},
+    local::{Foremost, Moment, next_seq},
     parties::Parties,
 };
 use crate::{
@@ -24,7 +30,8 @@ use crate::{
     },
     protocol::{
         lease::Fence,
-        quorum::{Hold, OTHERS, Verdict, Vote, Wait},
+        lock,
+        quorum::{Hold, OTHERS, Round, Verdict, Vote, Wait},
     },
 };
 
@@ -49,8 +56,12 @@ pub(super) struct Claim {
     /// The last attempt, and when its first request was sent.
     seq: u64,
     sent: Moment,
+    /// The greatest fence that it was granted.
+    fence: Fence,
     /// By how many times the usual patience it may wait longer for nodes that others were granted.
     splits: u32,
+    /// A message came that only another attempt can make sense of.
+    again: bool,
     foremost: Foremost,
 }
 
@@ -75,30 +86,39 @@ impl Claim {
         let local = Arc::clone(&parties.local);
         *last = Some(LockError::Taken(Taken::default()));
         let foremost = config.line(&local).queue().await;
-        // Whoever counts attempts wants to know how they end.
-        if parties.config.tries.is_none() {
-            let taken = |holder: &Holder, left| Taken {
-                holder: holder.metadata.as_deref().map(str::to_owned),
-                left: Some(left),
-                nodes: Vec::new(),
-            };
-            local.vacant(&foremost.line, |holder, left| *last = Some(LockError::Taken(taken(holder, left)))).await;
+        let (mut attempts, mut failures) = (0, 0);
+        // Also for one whose token is the same: it would be granted what another one may give back at any moment.
+        while let Some(taken) = local.taken(&foremost.line) {
+            attempts += 1;
+            if parties.config.tries.is_some_and(|tries| attempts >= tries) {
+                return Err(LockError::Taken(taken));
+            }
+            *last = Some(LockError::Taken(taken));
+            local.vacant(&foremost.line).await;
         }
         // From here on the nodes tell.
         *last = None;
         let mut claim = Self::new(parties, Some(ticket()), foremost);
-        let (mut attempts, mut failures) = (0, 0);
         loop {
             attempts += 1;
             let refusal = match claim.attempt().await {
                 Ok(grant) => return Ok(claim.hold(grant)),
                 Err(refusal) => refusal,
             };
+            // Before anything is undone: others may have made room meanwhile.
+            if claim.is_granted() {
+                match claim.granted() {
+                    Some(grant) => return Ok(claim.hold(grant)),
+                    None => continue,
+                }
+            }
             claim.step_back();
             failures = if matches!(refusal, Refusal::Failed(_)) { failures + 1 } else { 0 };
             let config = &claim.parties.config;
             let last_try = config.tries.is_some_and(|tries| attempts >= tries);
-            let broken = failures > 0 && config.fail_fast || failures >= FAILURES && config.tries.is_none();
+            let hopeless = matches!(&refusal, Refusal::Failed(failed) if failed.is_misconfigured());
+            let limit = if config.fail_fast || hopeless { 1 } else { FAILURES };
+            let broken = failures >= limit && (config.tries.is_none() || limit == 1);
             if last_try || broken {
                 return Err(refusal.into());
             }
@@ -120,6 +140,9 @@ impl Claim {
         let Some(foremost) = config.line(&parties.local).try_queue() else {
             return Err(LockError::Taken(Taken::default()));
         };
+        if let Some(taken) = parties.local.taken(&foremost.line) {
+            return Err(LockError::Taken(taken));
+        }
         let mut claim = Self::new(parties, None, foremost);
         match claim.attempt().await {
             Ok(grant) => Ok(claim.hold(grant)),
@@ -135,11 +158,23 @@ impl Claim {
             None => Vec::new(),
         };
         let traces = vec![Trace::Clean; nodes.len()];
-        Self { parties, ticket, calls, traces, asking: None, seq: 0, sent: Moment::ZERO, splits: 1, foremost }
+        Self {
+            parties,
+            ticket,
+            calls,
+            traces,
+            asking: None,
+            seq: 0,
+            sent: Moment::ZERO,
+            fence: Fence::NONE,
+            splits: 1,
+            again: false,
+            foremost,
+        }
     }
 
     async fn attempt(&mut self) -> Result<Grant, Refusal> {
-        let Self { parties, ticket, traces, asking, seq, sent, .. } = self;
+        let Self { parties, ticket, traces, asking, seq, sent, fence, .. } = self;
         let config = &parties.config;
         *seq = next_seq();
         let before = mem::replace(traces, vec![Trace::Unknown; config.nodes.len()]);
@@ -170,6 +205,7 @@ impl Claim {
             };
             let _ = timeout(OTHERS, others).await;
         }
+        *fence = heard.fence;
         // A node that is down for long is not to be cleaned up after each attempt.
         for (node, trace) in traces.iter_mut().enumerate().filter(|(node, _)| ballot.is_unsent(*node)) {
             *trace = before[node];
@@ -182,6 +218,38 @@ impl Claim {
             (Verdict::Refused | Verdict::Divided, _) => Err(Refusal::Taken(heard.taken(config.nodes.len()))),
             (Verdict::Failed, _) => Err(Refusal::Failed(ballot.failed())),
         }
+    }
+
+    /// Whether a quorum has granted it the lock, by answers or by messages that have come.
+    fn is_granted(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Poll::Ready((node, call)) = poll_next(&mut self.calls, &mut cx) {
+            self.again |= match call {
+                Call::Granted(grant) => !self.note(node, grant) && Some(grant.ticket) == self.ticket,
+                Call::Again => true,
+            };
+        }
+        let held = self.traces.iter().filter(|trace| **trace == Trace::Held).count();
+        held >= Round::new(self.traces.len()).quorum()
+    }
+
+    /// What a quorum of grants is worth; `None` if another attempt is better.
+    fn granted(&self) -> Option<Grant> {
+        let config = &self.parties.config;
+        let hold = Hold::granted(self.parties.local.now(), self.sent, config.term(config.ttl))?;
+        Some(Grant { hold, fence: self.fence })
+    }
+
+    /// Whether a message grants what this attempt asked for. Where the attempt is being undone, so may be what was granted to
+    /// it. And what replicas must acknowledge is not held before they have.
+    fn note(&mut self, node: usize, grant: lock::Grant) -> bool {
+        let own = (Some(grant.ticket), grant.seq) == (self.ticket, self.seq);
+        let counts = own && self.traces[node] != Trace::Undone && self.parties.config.key.replicas == 0;
+        if counts {
+            self.traces[node] = Trace::Held;
+            self.fence = self.fence.max(grant.fence);
+        }
+        counts
     }
 
     /// Takes back what was granted, or may have been. Places are kept where the node said that there is one.
@@ -207,31 +275,26 @@ impl Claim {
     /// in vain: contenders that were granted a part each, and give it back in step, would be granted the other's part, and
     /// so on for ever.
     async fn pause(&mut self, pause: Duration) -> Option<Grant> {
-        let parties = self.parties.clone();
-        let (config, local) = (&parties.config, &parties.local);
+        let local = Arc::clone(&self.parties.local);
         let mut wait = Wait::new(self.traces.len(), local.now().after(pause));
-        let (mut fence, mut more) = (Fence::NONE, Duration::ZERO);
+        let mut more = Duration::ZERO;
+        if mem::take(&mut self.again) {
+            wait.again(local.now());
+        }
         // Also where there is nothing to wait for, so that a limit to it all can end it.
         yield_now().await;
         while local.now() < wait.due().after(more) {
             let (node, call) = tokio::select! {
-                call = next(&mut self.calls) => call,
+                call = poll_fn(|cx| poll_next(&mut self.calls, cx)) => call,
                 () = sleep_until(local.at(wait.due().after(more))) => break,
             };
             let now = local.now();
             match call {
                 // Of another caller of this process.
                 Call::Granted(grant) if Some(grant.ticket) != self.ticket => {}
-                // Where the attempt is being undone, so may be what was granted to it. And what replicas must acknowledge
-                // is not held before they have.
-                Call::Granted(grant)
-                    if grant.seq == self.seq && self.traces[node] != Trace::Undone && config.key.replicas == 0 =>
-                {
-                    self.traces[node] = Trace::Held;
-                    fence = fence.max(grant.fence);
+                Call::Granted(grant) if self.note(node, grant) => {
                     if wait.granted(now, node) {
-                        let hold = Hold::granted(now, self.sent, config.term(config.ttl));
-                        return hold.map(|hold| Grant { hold, fence });
+                        return self.granted();
                     }
                     if more.is_zero() {
                         more = jitter(OTHERS.saturating_mul(self.splits));
@@ -296,15 +359,12 @@ impl From<Refusal> for LockError {
 }
 
 /// The next message of any node.
-async fn next(calls: &mut [Watch<Call>]) -> (usize, Call) {
-    poll_fn(|cx| {
-        let heard = calls.iter_mut().enumerate().find_map(|(node, calls)| match calls.poll_next(cx) {
-            Poll::Ready(call) => Some((node, call)),
-            Poll::Pending => None,
-        });
-        heard.map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
+fn poll_next(calls: &mut [Watch<Call>], cx: &mut Context<'_>) -> Poll<(usize, Call)> {
+    let heard = calls.iter_mut().enumerate().find_map(|(node, calls)| match calls.poll_next(cx) {
+        Poll::Ready(call) => Some((node, call)),
+        Poll::Pending => None,
+    });
+    heard.map_or(Poll::Pending, Poll::Ready)
 }
 
 #[expect(clippy::disallowed_methods, reason = "nobody else may have the same")]

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use thiserror::Error;
 
-use crate::backend::BackendError;
+use crate::backend::{BackendError, ErrorKind};
 
 /// Why a lock was not acquired, extended or released.
 #[derive(Debug, Error)]
@@ -70,6 +70,15 @@ pub struct QuorumError {
     pub needed: usize,
     /// What each node did, in the order of the nodes.
     pub nodes: Vec<NodeOutcome>,
+}
+
+impl QuorumError {
+    /// Whether no other attempt can succeed before somebody changes a setting.
+    pub(super) fn is_misconfigured(&self) -> bool {
+        let wrong =
+            |outcome: &&NodeOutcome| matches!(outcome, NodeOutcome::Failed(error) if error.kind() == ErrorKind::Config);
+        self.nodes.iter().filter(wrong).count() > self.nodes.len() - self.needed
+    }
 }
 
 /// What one node did when it was asked.

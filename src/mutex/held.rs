@@ -8,10 +8,11 @@ use std::{
 
 use tokio::{
     sync::{self, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
+    ballot::Ballot,
     cleanup::Trace,
     error::LockError,
     inline::Inline,
@@ -22,8 +23,8 @@ use crate::{
     backend::lock::Acquire,
     protocol::{
         lease::Fence,
-        lock::Extended,
-        quorum::{Hold, Verdict, Vote},
+        lock::{Extended, LEAP},
+        quorum::{Hold, OTHERS, Verdict, Vote},
     },
 };
 
@@ -54,6 +55,8 @@ struct Facts {
     /// The nodes said that it was over before its time.
     refused: bool,
     traces: Vec<Trace>,
+    /// It is being given back.
+    released: bool,
     /// Of the place that may be left on a node that did not grant it yet.
     ticket: Option<u64>,
     /// The longest lease that a node may keep.
@@ -63,7 +66,7 @@ struct Facts {
 impl Held {
     pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>, ticket: Option<u64>) -> Arc<Self> {
         let (raised, life) = (parties.config.nodes.len() == 1, parties.config.ttl);
-        let facts = Facts { fence: grant.fence, raised, refused: false, traces, ticket, life };
+        let facts = Facts { fence: grant.fence, raised, refused: false, traces, released: false, ticket, life };
         Arc::new(Self {
             parties,
             hold: watch::Sender::new(grant.hold),
@@ -90,20 +93,27 @@ impl Held {
             let (token, ttl) = (parties.token.text(), config.ttl);
             config.ask(move |node, key| node.extend(key, Arc::clone(&token), None, ttl))
         };
-        let verdict = ballot
-            .decide(|node, answer| match answer {
-                Extended::Held(held, seq) => {
-                    follow_seq(seq);
-                    fence = fence.max(held);
-                    traces[node] = Trace::Held;
-                    Vote::Yes
-                }
-                Extended::Gone | Extended::Taken => {
-                    traces[node] = Trace::Clean;
-                    Vote::No
-                }
-            })
-            .await;
+        let mut note = |node: usize, answer| match answer {
+            Extended::Held(held, seq) => {
+                // Nodes that answer too late may have counted further, but not by that much.
+                follow_seq(seq + LEAP / 2);
+                fence = fence.max(held);
+                traces[node] = Trace::Held;
+                Vote::Yes
+            }
+            Extended::Gone | Extended::Taken => {
+                traces[node] = Trace::Clean;
+                Vote::No
+            }
+        };
+        let verdict = ballot.decide(&mut note).await;
+        // What they have counted to has to be known before anything else is asked.
+        let others = async {
+            while let Some((node, answer)) = ballot.next().await {
+                let _ = answer.map(|answer| note(node, answer));
+            }
+        };
+        let _ = timeout(OTHERS, others).await;
         parties.follow(ballot.pending());
         match (verdict, Hold::begun(parties.local.now(), sent, term)) {
             (Verdict::Reached, Some(hold)) => Ok(Self::new(parties, Grant { hold, fence }, traces, None)),
@@ -114,7 +124,7 @@ impl Held {
     }
 
     /// Lets the lease run for `ttl` from now.
-    pub(super) async fn extend(&self, ttl: Duration) -> Result<(), LockError> {
+    pub(super) async fn extend(self: &Arc<Self>, ttl: Duration) -> Result<(), LockError> {
         let _one = self.rounds.lock().await;
         let (parties, config) = (&self.parties, &self.parties.config);
         let (sent, term, seq) = (parties.local.now(), config.term(ttl), next_seq());
@@ -142,52 +152,65 @@ impl Held {
             config.ask(move |node, key| node.extend(key, Arc::clone(&token), Some(seq), ttl))
         };
         let verdict = ballot.decide_why(&mut count).await;
-        if !config.set_nx_on_extend {
+        let ours = config.set_nx_on_extend && verdict == Verdict::Reached;
+        if !ours {
             parties.follow(ballot.pending());
         }
         let now = parties.local.now();
         let in_time = self.hold.borrow().is_sure(now);
+        // Before anyone is told that it is over: they want to know why.
+        self.facts().refused |= in_time && verdict == Verdict::Refused;
         self.hold.send_modify(|hold| hold.extended(now, sent, term, verdict));
         match verdict {
             // Whatever the nodes say, its time was over.
             _ if !in_time => Err(self.end()),
-            Verdict::Refused => {
-                self.facts().refused = true;
-                Err(LockError::NotHeld)
-            }
+            Verdict::Refused => Err(LockError::NotHeld),
             Verdict::Failed | Verdict::Divided => Err(LockError::Quorum(ballot.failed())),
             Verdict::Reached => {
-                if config.set_nx_on_extend {
-                    while let Some((node, answer)) = ballot.next().await {
-                        let _ = answer.map(|answer| count(node, answer));
-                    }
-                    self.put_back(missing, ttl);
+                if ours {
+                    self.put_back(missing, ballot, ttl);
                 }
                 Ok(())
             }
         }
     }
 
-    /// Where others have just confirmed that it is held, those that lost it take it again.
-    fn put_back(&self, missing: Vec<usize>, ttl: Duration) {
-        for node in missing {
-            self.facts().traces[node] = Trace::Unknown;
-            let config = &self.parties.config;
-            let acquire = Acquire {
-                token: self.parties.token.text(),
-                seq: next_seq(),
-                ttl,
-                ticket: None,
-                sole: false,
-                metadata: config.metadata.clone(),
-            };
-            let parties = self.parties.clone();
-            self.parties.detach(async move {
-                // If it is taken by now, or fails, a quorum of the others goes on holding it.
-                let config = &parties.config;
-                let _ = config.nodes.node(node).0.acquire(&config.key, acquire).await;
-            });
+    /// Where others have just confirmed that it is held, those that lost it take it again: those that said so, and those
+    /// that say so later.
+    fn put_back(self: &Arc<Self>, missing: Vec<usize>, mut ballot: Ballot<Extended>, ttl: Duration) {
+        let held = Arc::clone(self);
+        self.parties.detach(async move {
+            for node in missing {
+                held.put_back_on(node, ttl).await;
+            }
+            while let Some((node, answer)) = ballot.next().await {
+                if answer == Some(Extended::Gone) {
+                    held.put_back_on(node, ttl).await;
+                }
+            }
+        });
+    }
+
+    async fn put_back_on(&self, node: usize, ttl: Duration) {
+        {
+            let mut facts = self.facts();
+            if facts.released || !self.is_sure() {
+                return;
+            }
+            // Whoever releases it from now on knows that it may be there, or be there later.
+            facts.traces[node] = Trace::Unknown;
         }
+        let config = &self.parties.config;
+        let acquire = Acquire {
+            token: self.parties.token.text(),
+            seq: next_seq(),
+            ttl,
+            ticket: None,
+            sole: false,
+            metadata: config.metadata.clone(),
+        };
+        // If it is taken by now, or fails, a quorum of the others goes on holding it.
+        let _ = timeout(config.key.patience, config.nodes.node(node).0.acquire(&config.key, acquire)).await;
     }
 
     /// The fence, once all fences to come are greater.
@@ -287,7 +310,8 @@ impl Held {
 
     fn releasing(&self) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {
         let (traces, ticket, life) = {
-            let facts = self.facts();
+            let mut facts = self.facts();
+            facts.released = true;
             (facts.traces.clone(), facts.ticket, facts.life)
         };
         self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
@@ -296,7 +320,8 @@ impl Held {
 
     /// Another one goes on with it: what it does not know of is given up.
     pub(super) fn hand_over(&self) {
-        let facts = self.facts();
+        let mut facts = self.facts();
+        facts.released = true;
         self.parties.leave(&facts.traces, facts.ticket);
         drop(facts);
         self.leave();

@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::Taken;
 use crate::{
     key::Key,
     protocol::{quorum::Hold, time},
@@ -72,16 +73,23 @@ impl Local {
         self.origin + Duration::from_micros(moment.as_micros())
     }
 
-    /// Waits until nobody of this process holds the lock: what is asked for right behind a release needs no message. `found`
-    /// is told who holds it, and for how long it is sure.
-    pub(super) async fn vacant(&self, line: &Line, mut found: impl FnMut(&Holder, Duration)) {
+    /// Who of this process holds the lock, as far as it is sure.
+    pub(super) fn taken(&self, line: &Line) -> Option<Taken> {
+        let holder = line.holder.borrow();
+        let Holder { hold, metadata } = holder.as_ref()?;
+        let left = hold.borrow().until().since(self.now());
+        let holder = metadata.as_deref().map(str::to_owned);
+        (!left.is_zero()).then_some(Taken { holder, left: Some(left), nodes: Vec::new() })
+    }
+
+    /// Waits until nobody of this process holds the lock: what is asked for right behind a release needs no message.
+    pub(super) async fn vacant(&self, line: &Line) {
         let mut holders = line.holder.subscribe();
         loop {
             let Some(mut holder) = holders.borrow_and_update().clone() else { return };
-            let (now, until) = (self.now(), holder.hold.borrow_and_update().until());
-            found(&holder, until.since(now));
+            let until = holder.hold.borrow_and_update().until();
             // What has ended may be being released at this moment.
-            let over = self.at(until.max(now.after(RELEASE)));
+            let over = self.at(until.max(self.now().after(RELEASE)));
             tokio::select! {
                 _ = holders.changed() => {}
                 // Extended, or about to be released.

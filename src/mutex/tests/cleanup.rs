@@ -3,6 +3,7 @@
 use tokio::time::{sleep, timeout};
 
 use super::{
+    super::Retry,
     faulty::{Faulty, Mode},
     *,
 };
@@ -61,6 +62,18 @@ async fn an_attempt_that_failed_leaves_nothing() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(left(&nodes), [0; 3], "{broken:?}");
     }
+}
+
+/// Fails if who goes on trying keeps what an attempt was granted in vain.
+#[tokio::test(start_paused = true)]
+async fn who_tries_again_gives_back_what_it_was_granted() {
+    let nodes = Faulty::three();
+    nodes[1..].iter().for_each(|node| node.set(Mode::Failing));
+    let mutex = Mutex::new(nodes.clone(), "job").retry(Retry::fixed(Duration::from_secs(3600)));
+    let waiter = tokio::spawn(async move { mutex.lock().await });
+    sleep(100 * MS).await;
+    assert_eq!((nodes[0].asked().acquire, left(&nodes)), (1, [0; 3]));
+    waiter.abort();
 }
 
 /// Fails if the outcome of a request that timed out counts as "not granted".

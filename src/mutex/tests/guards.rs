@@ -11,9 +11,14 @@ use crate::backend::Memory;
 
 #[tokio::test(start_paused = true)]
 async fn one_holds_it_and_the_others_are_told_who() {
-    let mutex = Mutex::new(Memory::new(), "job").metadata("worker 7");
+    let memory = Memory::new();
+    let mutex = Mutex::new(memory.clone(), "job").metadata("worker 7");
     let guard = mutex.lock().await.unwrap();
     tokio::time::advance(4 * MS).await;
+    // In its own process nobody need be asked.
+    let Err(LockError::Taken(taken)) = mutex.try_lock().await else { panic!("it is taken") };
+    assert_eq!((taken.holder.as_deref(), taken.left, taken.nodes), (Some("worker 7"), Some(SURE - 4 * MS), vec![]));
+    let mutex = Mutex::new(memory.replica(), "job");
     let Err(LockError::Taken(taken)) = mutex.try_lock().await else { panic!("it is taken") };
     assert_eq!((taken.holder.as_deref(), taken.left, taken.nodes), (Some("worker 7"), Some(TTL - 4 * MS), vec![0]));
     let info = mutex.info().await.unwrap().unwrap();
@@ -69,6 +74,16 @@ async fn tasks_that_share_a_mutex_cannot_release_each_other() {
     second.unlock().await.unwrap();
 }
 
+/// Fails if two tasks that share a mutex, whose token is fixed, hold it both.
+#[tokio::test(start_paused = true)]
+async fn tasks_that_share_a_token_exclude_each_other_in_their_process() {
+    let mutex = Mutex::new(Memory::new(), "job").token("same".parse().unwrap());
+    let _guard = mutex.lock().await.unwrap();
+    assert!(mutex.lock_timeout(MS).await.is_err(), "the line of the process excludes");
+    assert!(is_taken(mutex.try_lock().await), "so it should here");
+    assert!(is_taken(mutex.clone().tries(1).lock().await), "and here");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_expired_lock_says_expired_whoever_holds_it_now() {
     let mutex = Mutex::new(Memory::new(), "job");
@@ -91,8 +106,9 @@ async fn an_expired_lock_says_expired_whoever_holds_it_now() {
 /// Fails if a time below a second is rounded to nothing, which deletes.
 #[tokio::test(start_paused = true)]
 async fn an_extension_of_half_a_second_is_one_of_half_a_second() {
-    let mutex = Mutex::new(Memory::new(), "job");
-    let guard = mutex.lock().await.unwrap();
+    let memory = Memory::new();
+    let mutex = Mutex::new(memory.replica(), "job");
+    let guard = Mutex::new(memory, "job").lock().await.unwrap();
     guard.extend_to(500 * MS).await.unwrap();
     assert_eq!(guard.until() - Instant::now(), 493 * MS);
     tokio::time::advance(492 * MS).await;

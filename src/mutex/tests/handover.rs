@@ -5,7 +5,7 @@ use super::{
     faulty::{Faulty, Mode, elsewhere},
     *,
 };
-use crate::backend::Memory;
+use crate::backend::{Memory, lock::Locks};
 
 #[tokio::test(start_paused = true)]
 async fn a_lock_is_handed_over_with_its_token() {
@@ -59,6 +59,24 @@ async fn what_was_sent_before_a_hand_over_takes_nothing_from_who_goes_on() {
     let third = Mutex::new(memory.replica(), "job").try_lock().await;
     assert!(guard.until() > Instant::now());
     assert!(third.is_err(), "two hold it");
+}
+
+/// Fails if what a node said late to who adopted a lock keeps the release from counting there.
+#[tokio::test(start_paused = true)]
+async fn an_adopted_lock_is_released_on_nodes_that_answered_late() {
+    let nodes = Faulty::three();
+    let mutex = Mutex::new(nodes.clone(), "job");
+    let guard = mutex.lock().await.unwrap();
+    settle().await;
+    // The last extension of the process before reached this node alone, and that process had sent more than this one.
+    nodes[2].memory.extend(&mutex.config.key, guard.token().text(), Some(1 << 40), TTL).await.unwrap();
+    let token = guard.into_token();
+    nodes[2].set(Mode::Late(5 * MS));
+    let guard = Mutex::new(elsewhere(&nodes), "job").from_token(token).await.unwrap();
+    nodes[2].set(Mode::Up);
+    guard.unlock().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!Mutex::new(nodes[2].clone(), "job").is_locked().await.unwrap());
 }
 
 #[tokio::test(start_paused = true)]

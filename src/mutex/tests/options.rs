@@ -112,6 +112,14 @@ async fn memory_has_no_replicas_to_wait_for() {
     assert!(outcome.unwrap_err().to_string().contains("min_replicas"));
 }
 
+/// Fails if settings that cannot work are tried again and again.
+#[tokio::test(start_paused = true)]
+async fn wrong_settings_are_told_at_once() {
+    let (outcome, took) = timed(Mutex::new(Memory::new(), "job").min_replicas(1).lock()).await;
+    assert!(outcome.is_err());
+    assert_eq!(took, Duration::ZERO);
+}
+
 #[test]
 fn what_cannot_work_is_refused_where_it_is_set() {
     let mutex = || Mutex::new(Memory::new(), "job");

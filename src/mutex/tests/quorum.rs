@@ -201,6 +201,23 @@ async fn three_contenders_with_distances_make_progress() {
     assert!(done.is_ok(), "{took:?}");
 }
 
+/// One node of three hangs. Fails if two contenders then pass the others round for ever.
+#[tokio::test(start_paused = true)]
+async fn a_hung_node_does_not_keep_contenders_in_step() {
+    let stores = [Memory::new(), Memory::new()];
+    let tasks = [[1, 3], [3, 1]].map(|late| {
+        let hung = Faulty::new();
+        hung.set(Mode::Hung);
+        let near = stores.each_ref().map(|memory| Faulty::on(memory.replica()));
+        near.iter().zip(late).for_each(|(node, late)| node.set(Mode::Late(late * MS)));
+        let [a, b] = near;
+        tokio::spawn(async move { Mutex::new([a, b, hung], "job").lock_timeout(Duration::from_secs(60)).await.is_ok() })
+    });
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn fences_on_a_quorum_grow_once_they_are_asked_for() {
     let nodes = Faulty::three();

@@ -134,7 +134,7 @@ async fn an_extension_that_comes_late_does_not_shorten() {
     node.set(Mode::Up);
     guard.extend().await.unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
-    assert!(is_taken(mutex.try_lock().await));
+    assert!(is_taken(Mutex::new(node.replica(), "job").try_lock().await));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,4 +151,20 @@ async fn good_news_that_comes_too_late_revives_nothing() {
     });
     assert!(matches!(outcome, Err(LockError::Expired)), "{outcome:?}");
     assert!(guard.until() <= Instant::now());
+}
+
+/// Fails if an extension waits for a node that cannot change whether it is reached.
+#[tokio::test(start_paused = true)]
+async fn an_extension_is_decided_at_once() {
+    for put_back in [false, true] {
+        let nodes = Faulty::three();
+        let guard = Mutex::new(nodes.clone(), "job").set_nx_on_extend(put_back).lock().await.unwrap();
+        settle().await;
+        if !put_back {
+            nodes[..2].iter().for_each(|node| node.set(Mode::Failing));
+        }
+        nodes[2].set(Mode::Hung);
+        let (outcome, took) = timed(guard.extend()).await;
+        assert_eq!((outcome.is_ok(), took), (put_back, Duration::ZERO), "put back: {put_back}");
+    }
 }
