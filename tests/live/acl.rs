@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::timeout;
 use tower_singleflight::{
     backend::{
         Backend, BackendError, Completed, ErrorKind, Fence, Notice, Owner, Reason, Redis,
@@ -12,7 +13,7 @@ use tower_singleflight::{
 
 use crate::support::{
     Server,
-    calls::{LONG, ask, follow, hit, key, lead, record, told},
+    calls::{LONG, PATIENCE, ask, follow, hit, key, lead, record, told},
     locks::{ask as alone, back, waiting},
 };
 
@@ -61,11 +62,12 @@ async fn locks([a, b]: [LockReplica; 2]) -> Result<(), BackendError> {
     let mut grants = b.grants(&lock);
     a.acquire(&lock, alone("a", LONG), None).await?;
     b.acquire(&lock, waiting("b", 1), None).await?;
-    a.extend(&lock, "a", None, LONG).await?;
+    a.extend(&lock, "a", Some(1), LONG).await?;
     a.raise(&lock, "a", Fence(1)).await?;
     a.inspect(&lock).await?;
     a.release(&lock, back("a")).await?;
-    assert!(matches!(grants.next().await, Some(Grant { ticket: 1, .. })));
+    let granted = timeout(PATIENCE, grants.next()).await.expect("it is granted");
+    assert!(matches!(granted, Some(Grant { ticket: 1, .. })));
     b.release(&lock, Release { undo: true, ..back("b") }).await?;
     // Nobody acknowledges anything here, but it may be asked.
     let acknowledged = LockName::new("acknowledged").acknowledged_by(1, Duration::from_millis(1));

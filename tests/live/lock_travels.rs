@@ -117,7 +117,7 @@ async fn who_does_not_wait_needs_no_inbox() {
     let _: usize = server.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     until(true, async || redis.acquire(&lock, waiting("b", 1), None).await.is_err()).await;
     assert!(matches!(acquire(&redis, &lock, ask("b", LONG)).await, Acquired::Taken(_)));
-    assert!(matches!(redis.extend(&lock, "a", None, LONG).await.unwrap(), Extended::Held(..)));
+    assert!(matches!(redis.extend(&lock, "a", Some(1), LONG).await.unwrap(), Extended::Held(..)));
     assert!(redis.release(&lock, back("a")).await.unwrap());
     grant(&redis, &lock, ask("b", LONG)).await;
 }
@@ -185,7 +185,7 @@ async fn an_undo_cannot_overtake() {
     assert!(redis.release(&lock, undo).await.unwrap());
     let lock = lock.acknowledged_by(1, Duration::ZERO);
     assert!(!redis.raise(&lock, "a", Fence(1)).await.unwrap());
-    assert_eq!(redis.extend(&lock, "a", None, LONG).await.unwrap(), Extended::Gone);
+    assert_eq!(redis.extend(&lock, "a", Some(1), LONG).await.unwrap(), Extended::Gone);
     assert_eq!(redis.inspect(&lock).await.unwrap(), None);
     // Four scripts, of which the server did not know three, and one read.
     let waits = |on: &Traffic| on.commands.iter().any(|name| name == "WAIT");

@@ -126,14 +126,14 @@ async fn the_lease_is_the_lifetime_of_the_key() {
         grant(&at.redis, &lock, ask("a", ttl)).await;
         // Read in two exchanges, so some of it has passed. A lifetime cannot be read at the moment at which it is given.
         assert!((ms - 500..=ms).contains(&at.pttl(&name).await), "{ms}");
-        at.redis.extend(&lock, "a", None, 2 * ttl).await.unwrap();
+        at.redis.extend(&lock, "a", Some(1), 2 * ttl).await.unwrap();
         assert!((2 * ms - 501..=2 * ms).contains(&at.pttl(&name).await), "{ms}");
         assert!((2 * ms + 59_499..=2 * ms + 60_000).contains(&at.pttl(&floor).await), "{ms}");
         // A request that comes late changes nothing.
         at.redis.extend(&lock, "a", Some(0), ttl).await.unwrap();
         assert!(at.pttl(&name).await > ms, "{ms}");
         // The lease may be made shorter, and so is the life of the floor.
-        at.redis.extend(&lock, "a", None, ttl).await.unwrap();
+        at.redis.extend(&lock, "a", Some(1), ttl).await.unwrap();
         assert!((ms - 500..=ms).contains(&at.pttl(&name).await), "{ms}");
         assert!((ms + 59_499..=ms + 60_000).contains(&at.pttl(&floor).await), "{ms}");
         let () = at.server.run(&["FLUSHALL"]).await;
@@ -250,7 +250,7 @@ async fn what_others_put_there_is_removed() {
         let () = at.server.run(&["FLUSHALL"]).await;
         let _: redis::Value = at.server.run(command).await;
         assert_eq!(at.redis.inspect(&lock).await.unwrap(), None, "{command:?}");
-        assert_eq!(at.redis.extend(&lock, "a", None, LONG).await.unwrap() == Extended::Gone, command[2] != "t");
+        assert_eq!(at.redis.extend(&lock, "a", Some(1), LONG).await.unwrap() == Extended::Gone, command[2] != "t");
         assert!(!at.redis.raise(&lock, "a", Fence(1)).await.unwrap());
         assert!(!at.redis.release(&lock, back("a")).await.unwrap());
         let now = Fence(micros(&at.server).await);
