@@ -33,6 +33,10 @@ impl MutexGuard {
     /// [`LockError::Quorum`] if too few nodes answered; then the release is tried again in the background until the lease
     /// is over. [`LockError::Cancelled`] if the runtime is shutting down.
     ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// The lock is released also if the future is dropped.
@@ -55,6 +59,10 @@ impl MutexGuard {
     /// [`LockError::Expired`] if its time was over before; it is not revived. [`LockError::NotHeld`] if the nodes do not know
     /// it any more: then it is lost. [`LockError::Quorum`] if too few nodes answered: then it is held for as long as it was before.
     ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the lease may or may not have been extended, and the guard believes that it was not.
@@ -71,7 +79,7 @@ impl MutexGuard {
     /// # Panics
     ///
     /// If `ttl` is zero, longer than 60 years, or so short that nothing is left of it after the
-    /// [drift](super::Mutex::drift_factor).
+    /// [drift](super::Mutex::drift_factor); and outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
@@ -93,6 +101,10 @@ impl MutexGuard {
     /// The nodes say so when they are asked, which [automatic renewal](super::Mutex::auto_renew) does every third of the time
     /// for which the lock is sure. Without it a lock that was deleted seems to be held until its time is over.
     ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// Cancel safe: it only looks.
@@ -113,6 +125,10 @@ impl MutexGuard {
     /// # Errors
     ///
     /// On several nodes, as [`extend`](Self::extend).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     ///
     /// # Cancel safety
     ///

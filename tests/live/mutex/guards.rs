@@ -76,6 +76,19 @@ fn after_the_end_of_its_runtime() {
     });
 }
 
+/// A guard whose runtime has ended while that of its connections goes on. Fails if what is dropped there needs a timer.
+#[test]
+fn after_the_end_of_its_runtime_where_redis_still_answers() {
+    let servers = servers::<1>();
+    let runtime = || runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (ends, lives) = (runtime(), runtime());
+    let mutex = lives.block_on(process(&servers));
+    let guard = ends.block_on(mutex.lock()).unwrap();
+    drop(ends);
+    drop(guard);
+    assert!(lives.block_on(mutex.is_locked()).unwrap(), "nobody is left to release it");
+}
+
 /// Redis is away when the guard is dropped, or released, and is back before the lease is over: then it is released.
 ///
 /// Fails if a release that failed is not sent again.
