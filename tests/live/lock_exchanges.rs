@@ -78,24 +78,24 @@ async fn a_lock_and_its_release_are_two() {
 
 /// Who waits pays no more than who does not: one command to come and one to release, on each node. The message is the grant.
 /// Fails if who is granted the lock asks for it again, or takes back what it was granted.
+///
+/// On one node: on several, an answer that a busy machine delays costs its place, and the count depends on the time.
 #[tokio::test]
 async fn to_wait_costs_nothing_more() {
-    for nodes in [1, 3] {
-        let servers = servers(nodes);
-        let both = [Process::start(&servers).await, Process::start(&servers).await];
-        let before = both.each_ref().map(Process::paid);
-        let rounds = 10;
-        let mut held = both[0].mutex.lock().await.unwrap();
-        both[0].paid_since(&before[0], 1).await;
-        for round in 1..=rounds {
-            let next = both[round % 2].wait(&servers).await;
-            held.unlock().await.unwrap();
-            held = next.await;
-        }
+    let servers = servers(1);
+    let both = [Process::start(&servers).await, Process::start(&servers).await];
+    let before = both.each_ref().map(Process::paid);
+    let rounds = 10;
+    let mut held = both[0].mutex.lock().await.unwrap();
+    both[0].paid_since(&before[0], 1).await;
+    for round in 1..=rounds {
+        let next = both[round % 2].wait(&servers).await;
         held.unlock().await.unwrap();
-        // One of them came first, and comes last.
-        for ((process, before), times) in both.iter().zip(&before).zip([rounds + 2, rounds]) {
-            process.paid_since(before, times).await;
-        }
+        held = next.await;
+    }
+    held.unlock().await.unwrap();
+    // One of them came first, and comes last.
+    for ((process, before), times) in both.iter().zip(&before).zip([rounds + 2, rounds]) {
+        process.paid_since(before, times).await;
     }
 }
