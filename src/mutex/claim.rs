@@ -31,7 +31,7 @@ use crate::{
     protocol::{
         lease::Fence,
         lock,
-        quorum::{Hold, OTHERS, Round, Verdict, Vote, Wait},
+        quorum::{Hold, OTHERS, Round, Term, Verdict, Vote, Wait},
     },
 };
 
@@ -41,7 +41,7 @@ const FAILURES: u32 = 8;
 /// Who waits for the end of a lease comes up to this much later, so that all who do so do not come at once.
 const SPREAD: Duration = Duration::from_millis(50);
 
-/// The longest of these patiences, in usual ones.
+/// The most by which a contender that has a part of the nodes waits longer for the others, in usual patiences.
 const SPLITS: u32 = 16;
 
 /// When it is dropped, all that it may have left on the nodes is taken back.
@@ -58,7 +58,7 @@ pub(super) struct Claim {
     sent: Moment,
     /// The greatest fence that it was granted.
     fence: Fence,
-    /// By how many times the usual patience it may wait longer for nodes that others were granted.
+    /// By up to so many usual patiences it waits longer for nodes that others were granted.
     splits: u32,
     /// A message came that only another attempt can make sense of.
     again: bool,
@@ -106,11 +106,8 @@ impl Claim {
                 Err(refusal) => refusal,
             };
             // Before anything is undone: others may have made room meanwhile.
-            if claim.is_granted() {
-                match claim.granted() {
-                    Some(grant) => return Ok(claim.hold(grant)),
-                    None => continue,
-                }
+            if let Some(grant) = claim.made_up() {
+                return Ok(claim.hold(grant));
             }
             claim.step_back();
             failures = if matches!(refusal, Refusal::Failed(_)) { failures + 1 } else { 0 };
@@ -220,8 +217,8 @@ impl Claim {
         }
     }
 
-    /// Whether a quorum has granted it the lock, by answers or by messages that have come.
-    fn is_granted(&mut self) -> bool {
+    /// What answers and the messages that have come since are worth together, if a quorum has granted it the lock.
+    fn made_up(&mut self) -> Option<Grant> {
         let mut cx = Context::from_waker(Waker::noop());
         while let Poll::Ready((node, call)) = poll_next(&mut self.calls, &mut cx) {
             self.again |= match call {
@@ -230,14 +227,13 @@ impl Claim {
             };
         }
         let held = self.traces.iter().filter(|trace| **trace == Trace::Held).count();
-        held >= Round::new(self.traces.len()).quorum()
+        let reached = held >= Round::new(self.traces.len()).quorum();
+        let hold = Hold::begun(self.parties.local.now(), self.sent, self.term()).filter(|_| reached)?;
+        Some(Grant { hold, fence: self.fence })
     }
 
-    /// What a quorum of grants is worth; `None` if another attempt is better.
-    fn granted(&self) -> Option<Grant> {
-        let config = &self.parties.config;
-        let hold = Hold::granted(self.parties.local.now(), self.sent, config.term(config.ttl))?;
-        Some(Grant { hold, fence: self.fence })
+    fn term(&self) -> Term {
+        self.parties.config.term(self.parties.config.ttl)
     }
 
     /// Whether a message grants what this attempt asked for. Where the attempt is being undone, so may be what was granted to
@@ -294,7 +290,8 @@ impl Claim {
                 Call::Granted(grant) if Some(grant.ticket) != self.ticket => {}
                 Call::Granted(grant) if self.note(node, grant) => {
                     if wait.granted(now, node) {
-                        return self.granted();
+                        let hold = Hold::granted(now, self.sent, self.term());
+                        return hold.map(|hold| Grant { hold, fence: self.fence });
                     }
                     if more.is_zero() {
                         more = jitter(OTHERS.saturating_mul(self.splits));

@@ -1,7 +1,7 @@
 //! Giving back: what is held, what may have been granted to one who is gone, and places among those who wait.
 //!
-//! All of it runs in tasks of its own. A node that does not answer is asked again until what lies there has expired by
-//! itself.
+//! All of it runs in tasks of its own, but for what the caller of `unlock` waits for. A node that does not answer is asked
+//! again until what lies there has expired by itself.
 
 use std::{future::Future, time::Duration};
 

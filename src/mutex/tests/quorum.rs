@@ -79,13 +79,19 @@ async fn locking_goes_on_trying_unless_it_is_to_fail_fast() {
     assert!(held - back <= Duration::from_secs(1));
 }
 
+/// Granted, and told when nothing is left of it. Fails if such an attempt counts as none, and is repeated without an end.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_granted_too_late_is_none() {
     let node = Faulty::new();
-    node.set(Mode::Late(50 * MS));
-    let mutex = Mutex::new(node.clone(), "job").ttl(50 * MS).timeout_factor(1.0).fail_fast(true);
-    let outcome = mutex.lock().await;
-    assert!(matches!(outcome, Err(LockError::Quorum(_))), "{outcome:?}");
+    node.set(Mode::Late(48 * MS));
+    let mutex = Mutex::new(node.clone(), "job").ttl(50 * MS).timeout_factor(1.0);
+    for (limited, attempts) in [(mutex.clone().fail_fast(true), 1), (mutex.clone().tries(3), 3), (mutex.clone(), 8)] {
+        let before = node.asked().acquire;
+        let outcome = limited.lock_timeout(Duration::from_secs(60)).await;
+        assert!(matches!(outcome, Err(LockError::Quorum(_))), "{outcome:?}");
+        assert_eq!(node.asked().acquire - before, attempts);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     node.set(Mode::Up);
     assert!(mutex.try_lock().await.is_ok());
 }
