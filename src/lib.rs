@@ -1,10 +1,10 @@
 //! Distributed singleflight: identical work that is asked for at the same time, on whichever replica, runs once.
 //!
-//! When a hot key expires, every replica of a service computes it at once, and the database falls over. This crate makes
-//! one caller in the fleet do the work while all others wait for its result, which reaches them by a message within two
-//! network hops. It comes as a tower middleware for requests, [`SingleflightLayer`], and as [`Group`] for anything else; and
-//! what must exclude other work has a [`Mutex`]. Replicas meet in a [backend](backend::Backend): [`Redis`](backend::Redis), or [`Memory`](backend::Memory) within one
-//! process.
+//! When a hot key expires, every replica of a service computes it at once, and the database falls over. This crate
+//! makes one caller in the fleet do the work while all others wait for its result, which reaches them by a message
+//! within two network hops. It comes as a tower middleware for requests, [`SingleflightLayer`], and as [`Group`] for
+//! anything else; and what must exclude other work has a [`Mutex`]. Replicas meet in a [backend](backend::Backend):
+//! [`Redis`](backend::Redis), or [`Memory`](backend::Memory) within one process.
 //!
 //! A flight is neither a cache for everything nor a lock: nothing is kept unless you or the origin ask for it, and on a
 //! failover of the store work can run twice.

@@ -20,7 +20,8 @@ use tower_singleflight::{SingleflightLayer, backend::Memory};
 
 const ROUNDS: usize = 1000;
 
-/// The methods that are named, if there is a layer: the one that is unary, or, against all advice, those that stream as well.
+/// The methods that are named, if there is a layer: the one that is unary, or, against all advice, those that stream as
+/// well.
 const SERVERS: [(&str, Option<&str>); 3] = [
     ("without the layer", None),
     ("with it", Some("/greeter.Greeter/SayHello")),

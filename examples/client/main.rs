@@ -1,5 +1,5 @@
-//! A fleet of workers with an expensive upstream: `SingleflightLayer` around their HTTP clients, so that the upstream is asked
-//! once for what many of them want at the same time.
+//! A fleet of workers with an expensive upstream: `SingleflightLayer` around their HTTP clients, so that the upstream
+//! is asked once for what many of them want at the same time.
 //!
 //! `cargo run --example client`. Needs nothing. See README.md beside this file.
 

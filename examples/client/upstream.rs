@@ -23,8 +23,8 @@ pub async fn start(work: Duration) -> Result<Uri, BoxError> {
     Ok(uri)
 }
 
-/// Says how long its answer lives, as a layer with `Policy::Origin` expects it to; and that it is for everybody, though it takes a
-/// token to get it.
+/// Says how long its answer lives, as a layer with `Policy::Origin` expects it to; and that it is for everybody, though
+/// it takes a token to get it.
 async fn quote(headers: HeaderMap, work: Duration) -> Response {
     if !headers.contains_key(AUTHORIZATION) {
         return StatusCode::UNAUTHORIZED.into_response();

@@ -16,8 +16,8 @@ use hyper_util::{
 use tower::{ServiceBuilder, util::BoxCloneSyncService};
 use tower_singleflight::{Policy, SingleflightLayer, middleware::ResponseBody};
 
-/// What the application sees of it. The layer adds no error, and the client's need not be `Clone`: an error goes to the one whose
-/// request it was, and one of those who waited tries again.
+/// What the application sees of it. The layer adds no error, and the client's need not be `Clone`: an error goes to the
+/// one whose request it was, and one of those who waited tries again.
 pub type Worker = BoxCloneSyncService<Request<Empty<Bytes>>, Response<ResponseBody<Incoming>>, legacy::Error>;
 
 /// Counts the requests that go out.

@@ -41,7 +41,8 @@ struct Flags {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let flags = Flags::parse();
-    // Lazily: it shall start, and say that it is healthy, without Redis too. The URL is not repeated: it may hold a password.
+    // Lazily: it shall start, and say that it is healthy, without Redis too. The URL is not repeated: it may hold a
+    // password.
     let nodes = flags.redis.iter().map(|url| Redis::connect_lazy(url, "gather-stats"));
     let nodes = nodes.collect::<Result<Vec<_>, _>>().map_err(|error| format!("--redis: {error}"))?;
     let mutex = Mutex::new(nodes, "stats:gather")

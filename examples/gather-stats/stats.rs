@@ -11,7 +11,8 @@ use tower_singleflight::backend::Fence;
 
 const PLACE: &str = "gather-stats";
 
-/// Writes, unless a younger holder of the lock has written: a process that was paused may have lost the lock and not know it.
+/// Writes, unless a younger holder of the lock has written: a process that was paused may have lost the lock and not
+/// know it.
 const WRITE: &str = "
     if tonumber(redis.call('HGET', KEYS[1], 'fence') or 0) > tonumber(ARGV[1]) then return 0 end
     redis.call('HSET', KEYS[1], 'fence', ARGV[1], 'run', ARGV[2], 'by', ARGV[3])

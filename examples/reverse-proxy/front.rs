@@ -23,7 +23,8 @@ pub type Proxy = Singleflight<Upstream>;
 
 /// Answers a request.
 ///
-/// In the upstream's stead only where a failure came through the layer as an error: the other failures are responses already.
+/// In the upstream's stead only where a failure came through the layer as an error: the other failures are responses
+/// already.
 pub async fn answer(
     proxy: Proxy,
     client: IpAddr,

@@ -110,8 +110,8 @@ impl Service<Request<Incoming>> for Upstream {
     }
 }
 
-/// The response, once its head is there. While the request is still on its way the upstream owes no answer: each piece that is
-/// sent starts its time again.
+/// The response, once its head is there. While the request is still on its way the upstream owes no answer: each piece
+/// that is sent starts its time again.
 async fn answered(
     answer: ResponseFuture,
     mut sent: watch::Receiver<()>,

@@ -57,8 +57,8 @@ fn layers(flags: &Flags) -> Result<[SingleflightLayer<Grpc>; 2], BoxError> {
         let memory = Memory::new();
         return Ok([sharing(memory.replica()), sharing(memory)]);
     };
-    // Lazily: it shall start, and serve, without Redis too. A malformed URL is an error even so; it is not repeated, since it
-    // may hold a password.
+    // Lazily: it shall start, and serve, without Redis too. A malformed URL is an error even so; it is not repeated,
+    // since it may hold a password.
     let redis = || {
         let redis = Redis::builder("greeter").budget(Duration::from_millis(flags.redis_budget_ms));
         redis.connect_lazy(url).map(sharing).map_err(|error| format!("--redis: {error}"))

@@ -73,8 +73,8 @@ pub(crate) enum Done<T> {
 pub(crate) enum Answer<T> {
     /// A result, and where it came from.
     Value(T, Source),
-    /// The caller's own work runs, without coordination if for a reason, and has told the caller what it came for. It goes on
-    /// for the caller who keeps the seat.
+    /// The caller's own work runs, without coordination if for a reason, and has told the caller what it came for. It
+    /// goes on for the caller who keeps the seat.
     Runs(Option<Alone>),
     /// What the work of another caller of this process has so far. It goes on for the caller who keeps the seat.
     Announced(Announcement),

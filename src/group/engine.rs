@@ -164,7 +164,8 @@ impl<T: Clone + Send + Sync + 'static> Engine<T> {
         Ok(())
     }
 
-    /// Like [`forget`](Self::forget), for callers who cannot be told that it failed: within the budget, and here in any case.
+    /// Like [`forget`](Self::forget), for callers who cannot be told that it failed: within the budget, and here in any
+    /// case.
     pub(crate) async fn forget_within(&self, key: &Key) {
         let forgotten = timeout(self.backend.budget(), self.backend.invalidate(key)).await;
         let _ = forgotten;

@@ -139,7 +139,8 @@ where
             Kind::Untouched(body) => body.is_end_stream(),
             Kind::Whole { data, trailers } => data.is_empty() && trailers.is_none(),
             Kind::Recorded { reader, .. } => reader.is_at_end(),
-            // One that broke off is not said to have ended, even before its first byte: a server would make an empty body of it.
+            // One that broke off is not said to have ended, even before its first byte: a server would make an empty
+            // body of it.
             Kind::Rest(rest) => rest.as_ref().is_some_and(Body::is_end_stream),
         }
     }

@@ -67,7 +67,8 @@ where
         Door::Closed(why) => (None, why),
         Door::Open(base) => (Some(base), Why::Variants),
     };
-    // Once to learn what the response varies on, and once under the key that this makes. More only if that changes meanwhile.
+    // Once to learn what the response varies on, and once under the key that this makes. More only if that changes
+    // meanwhile.
     for base in base.iter().cycle().take(ROUNDS) {
         let (now, life) = (Instant::now(), settings.variant_life());
         let Some(key) = settings.variants.locate(base, waiting.1.headers(), now, life) else { break };

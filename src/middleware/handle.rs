@@ -8,7 +8,8 @@ use crate::{
     key::Key,
 };
 
-/// What an application does with the responses that a layer shares: [`SingleflightLayer::handle`](super::SingleflightLayer::handle).
+/// What an application does with the responses that a layer shares:
+/// [`SingleflightLayer::handle`](super::SingleflightLayer::handle).
 #[derive(Clone)]
 pub struct Handle(Arc<Settings>);
 
@@ -36,10 +37,10 @@ impl Handle {
 
     /// Like [`invalidate`](Self::invalidate), for a `GET` of `uri` that carries nothing else: `https://shop.test/items/7`.
     ///
-    /// Requests over HTTP/1 do not name their scheme, those over HTTP/2 do: both are forgotten. So is whatever `Vary` told
-    /// apart. What other fields made keys of their own (`X-Forwarded-Host`, ...) is not, nor what a middleware has rewritten:
-    /// forget those by their [keys](Self::invalidate). So are, without the feature `axum`, keys below `nest`, which know the
-    /// stripped path alone.
+    /// Requests over HTTP/1 do not name their scheme, those over HTTP/2 do: both are forgotten. So is whatever `Vary`
+    /// told apart. What other fields made keys of their own (`X-Forwarded-Host`, ...) is not, nor what a middleware has
+    /// rewritten: forget those by their [keys](Self::invalidate). So are, without the feature `axum`, keys below
+    /// `nest`, which know the stripped path alone.
     ///
     /// # Errors
     ///

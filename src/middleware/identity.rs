@@ -91,9 +91,9 @@ impl Identity {
     /// Adds cookies that do not say who asks. A request with no others may share responses, whatever these hold: only for
     /// what nothing behind the layer reads.
     ///
-    /// Names are compared as they are, in upper and lower case. What is not written as RFC 6265 has it (no `=`, an empty
-    /// name or none, a value with blanks, commas or anything beyond ASCII) is a cookie that is not ignored, and so is a field
-    /// `Cookie` with nothing in it.
+    /// Names are compared as they are, in upper and lower case. What is not written as RFC 6265 has it (no `=`, an
+    /// empty name or none, a value with blanks, commas or anything beyond ASCII) is a cookie that is not ignored, and
+    /// so is a field `Cookie` with nothing in it.
     ///
     /// # Panics
     ///
@@ -120,14 +120,14 @@ impl Identity {
 
     /// Lets `policy` decide alone: neither the list nor anything else that is set here counts any more.
     ///
-    /// Callers of one [partition](Caller::Partition) share with each other, on all replicas, and with nobody else. A partition
-    /// is a [variant](crate::Key::variant) of the request's key: what invalidates the key, such as a `PUT` by anybody,
-    /// invalidates its partitions. What a response says of itself holds there too: one with `private` or `Set-Cookie` is
-    /// shared with nobody.
+    /// Callers of one [partition](Caller::Partition) share with each other, on all replicas, and with nobody else. A
+    /// partition is a [variant](crate::Key::variant) of the request's key: what invalidates the key, such as a `PUT` by
+    /// anybody, invalidates its partitions. What a response says of itself holds there too: one with `private` or
+    /// `Set-Cookie` is shared with nobody.
     ///
-    /// The store knows a partition by its HMAC-SHA256, keyed with `secret`, and never by the bytes themselves. Replicas share
-    /// only with the same secret, and a new one means a cold start; 32 random bytes will do. A secret that can be guessed lets
-    /// whoever reads the store try out who is in it.
+    /// The store knows a partition by its HMAC-SHA256, keyed with `secret`, and never by the bytes themselves. Replicas
+    /// share only with the same secret, and a new one means a cold start; 32 random bytes will do. A secret that can be
+    /// guessed lets whoever reads the store try out who is in it.
     ///
     /// ```
     /// use axum::{Router, body::Body, extract::Request, routing::get};

@@ -35,20 +35,22 @@ pub(super) type Also = dyn Fn(&Parts) -> Vec<Uri> + Send + Sync;
 impl<M: Web> SingleflightLayer<M> {
     /// Further targets that a request changes: `PUT /items/7` changes the list `/items` as well.
     ///
-    /// When a request [invalidates](Self::invalidate_on_change) its own target, `targets` is asked about its head, and what it
-    /// names is forgotten in the same round, with all variants. The last closure that is set counts; where
+    /// When a request [invalidates](Self::invalidate_on_change) its own target, `targets` is asked about its head, and
+    /// what it names is forgotten in the same round, with all variants. The last closure that is set counts; where
     /// `invalidate_on_change` is off, none does.
     ///
     /// A URI without an authority, like `/items?sort=name`, is of the request's own; one with an authority, like
-    /// `https://www.a.test/items`, may be of any other, and its scheme does not matter. The path is the one that clients ask
-    /// for. Inside of axum's `nest`, where the URI in the head has lost its prefix, that is `/api/items`, not `/items`: take it
-    /// from `OriginalUri` in the extensions. Without a slash in front a word is a host: `items` is none of its paths.
+    /// `https://www.a.test/items`, may be of any other, and its scheme does not matter. The path is the one that
+    /// clients ask for. Inside of axum's `nest`, where the URI in the head has lost its prefix, that is `/api/items`,
+    /// not `/items`: take it from `OriginalUri` in the extensions. Without a slash in front a word is a host: `items`
+    /// is none of its paths.
     ///
-    /// What else a [key](Self::key) is made of is taken from this request. The extractor is asked about targets that its route
-    /// does not match: where it makes no key of them, as one of a [pattern](super::RequestKey::of_pattern) does, nothing is
-    /// forgotten. Those are for the [handle](Self::handle).
+    /// What else a [key](Self::key) is made of is taken from this request. The extractor is asked about targets that
+    /// its route does not match: where it makes no key of them, as one of a [pattern](super::RequestKey::of_pattern)
+    /// does, nothing is forgotten. Those are for the [handle](Self::handle).
     ///
-    /// If `targets` or the extractor panics, the request's own target is forgotten and its response goes out as if there were no closure.
+    /// If `targets` or the extractor panics, the request's own target is forgotten and its response goes out as if
+    /// there were no closure.
     ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};
@@ -168,8 +170,8 @@ impl Change {
         uri.authority().is_none_or(|authority| Some(authority.as_str()) == own).then_some(uri)
     }
 
-    /// A panic ends here. The request has done what it was sent for, and this may be the drop of one that panicked itself, out
-    /// of which another panic would end the process. The hook for panics has told about it.
+    /// A panic ends here. The request has done what it was sent for, and this may be the drop of one that panicked
+    /// itself, out of which another panic would end the process. The hook for panics has told about it.
     fn also(&self) -> Vec<Uri> {
         let ask = |also: &Arc<Also>| catch_unwind(AssertUnwindSafe(|| also(&self.head))).ok();
         self.settings.also.as_ref().and_then(ask).unwrap_or_default()

@@ -176,8 +176,8 @@ impl<M> SingleflightLayer<M> {
         self.set(|settings| settings.identity = identity)
     }
 
-    /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this name. Off by
-    /// default.
+    /// Reports in the `Cache-Status` field of every response (RFC 9211) but a [refusal](Self::overload), under this
+    /// name. Off by default.
     ///
     /// # Panics
     ///

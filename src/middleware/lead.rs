@@ -177,8 +177,8 @@ impl Leader<'_> {
             Some((value, _)) if passing => Done::Passing(value),
             Some((value, plan)) => self.value(value, &plan),
             None if unfit == Some(Unfit::Broken) => Done::Failed(None),
-            // Those who wait are let go; those who come later try together again. That one replica has no room is no reason for
-            // the others to scatter.
+            // Those who wait are let go; those who come later try together again. That one replica has no room is no
+            // reason for the others to scatter.
             None if once || matches!(unfit, Some(Unfit::NoRoom | Unfit::Again)) => Done::Unshareable(Duration::ZERO),
             None => Done::Unshareable(self.pause()),
         }

@@ -23,8 +23,8 @@
 //!
 //! # Which requests fly
 //!
-//! `GET` and `HEAD`. A `HEAD` is answered from what is stored for `GET`, or has flights of its own, which never answer a `GET`.
-//! The rest bypasses: it goes to the inner service as if the layer were not there. So do requests
+//! `GET` and `HEAD`. A `HEAD` is answered from what is stored for `GET`, or has flights of its own, which never answer
+//! a `GET`. The rest bypasses: it goes to the inner service as if the layer were not there. So do requests
 //!
 //! - that say who asks: `Authorization`, `Cookie`, `Proxy-Authorization`, `X-Api-Key` and their kin, and what a proxy asserts
 //!   once it knows: `X-Forwarded-User`, `X-Forwarded-Client-Cert`, `X-Amzn-Oidc-Identity` and the like
@@ -54,10 +54,10 @@
 //! # Who asks
 //!
 //! [`SingleflightLayer::identity`] sets what tells that: [`Identity`] adds fields to the list and takes some off, ignores
-//! cookies that name nobody, or follows RFC 9111, by which it is the response to a request with `Authorization` that says
-//! whether it is for all. Or the application decides with [`identity_fn`]: a request gets what everybody gets, bypasses, or
-//! belongs to a [partition](Caller::Partition), such as a user or a tenant, whose requests share among themselves. Nothing of
-//! this opens what a response withholds: `private` and `Set-Cookie` are shared with nobody.
+//! cookies that name nobody, or follows RFC 9111, by which it is the response to a request with `Authorization` that
+//! says whether it is for all. Or the application decides with [`identity_fn`]: a request gets what everybody gets,
+//! bypasses, or belongs to a [partition](Caller::Partition), such as a user or a tenant, whose requests share among
+//! themselves. Nothing of this opens what a response withholds: `private` and `Set-Cookie` are shared with nobody.
 //!
 //! # Which responses are shared
 //!
@@ -76,18 +76,17 @@
 //! - bodies for which there is [no room](SingleflightLayer::max_recorded);
 //! - bodies that break off, or are not as long as `Content-Length` says.
 //!
-//! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is known,
-//! which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests of that key go
-//! by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
+//! Such a response goes to its own client untouched, as a stream. Those who waited are released as soon as this is
+//! known, which is at its head unless it shows in the body, and for a [while](SingleflightLayer::scatter) the requests
+//! of that key go by themselves. After a 4xx or 5xx only those who waited do: it says nothing about the next response.
 //!
-//! Where such a response comes in place of one that is stored, the stored one is forgotten, and its variants with it: the origin
-//! has taken it back. A 4xx
-//! that speaks of one request, and a 5xx, leave it alone.
+//! Where such a response comes in place of one that is stored, the stored one is forgotten, and its variants with it:
+//! the origin has taken it back. A 4xx that speaks of one request, and a 5xx, leave it alone.
 //!
 //! A response that varies serves the requests whose fields match those of the one that led. `Content-Encoding` and
-//! `Access-Control-Allow-Origin` other than `*` are taken for `Vary: Accept-Encoding` and `Vary: Origin`. The requests for the
-//! V variants of one target cost V executions, in two rounds at most; a replica takes part in 32 variants of a target at a time,
-//! and what is beyond bypasses.
+//! `Access-Control-Allow-Origin` other than `*` are taken for `Vary: Accept-Encoding` and `Vary: Origin`. The requests
+//! for the V variants of one target cost V executions, in two rounds at most; a replica takes part in 32 variants of a
+//! target at a time, and what is beyond bypasses.
 //!
 //! # How long they live
 //!
@@ -100,10 +99,10 @@
 //! | other 5xx | after one more try | no |
 //! | others | no | the [TTL of that status](SingleflightLayer::status_ttl), if there is one; those who wait have it then |
 //!
-//! Under [`Policy::Origin`] the response alone decides, by RFC 9111: `s-maxage`, else `max-age`, else `Expires` less `Date`, less
-//! the age at which it came, and a day [at most](SingleflightLayer::max_ttl). What declares to be over is shared with
-//! nobody; what says nothing is shared with those who wait and is no hit for anybody. A status without a rule, such as 302, is
-//! shared if the response declares a lifetime. 4xx and 5xx are as above.
+//! Under [`Policy::Origin`] the response alone decides, by RFC 9111: `s-maxage`, else `max-age`, else `Expires` less
+//! `Date`, less the age at which it came, and a day [at most](SingleflightLayer::max_ttl). What declares to be over is
+//! shared with nobody; what says nothing is shared with those who wait and is no hit for anybody. A status without a
+//! rule, such as 302, is shared if the response declares a lifetime. 4xx and 5xx are as above.
 //!
 //! Past its life a response may
 //!
@@ -115,8 +114,8 @@
 //!   leads asks with `If-None-Match` and `If-Modified-Since`, and a 304 gives the stored response another life. One
 //!   question serves all who wait.
 //!
-//! `must-revalidate`, `proxy-revalidate` and `s-maxage` forbid the first two; while such a response waits to be confirmed and an
-//! origin gives an error in place of a response, requests are answered with 504.
+//! `must-revalidate`, `proxy-revalidate` and `s-maxage` forbid the first two; while such a response waits to be
+//! confirmed and an origin gives an error in place of a response, requests are answered with 504.
 //!
 //! An error of the inner service goes to its own caller, and one of those who waited tries again. So does a panic, and a
 //! body that breaks off.
@@ -135,9 +134,9 @@
 //!
 //! # gRPC
 //!
-//! Nothing on the wire tells a unary call from a stream, or a read from a write, and errors come as 200. So a layer of its own
-//! makes [calls](SingleflightLayer::grpc) fly, and only those of methods that are named. It is nothing but settings of its own:
-//! all of the above that speaks of flights, of who asks, and of the inner service holds there too.
+//! Nothing on the wire tells a unary call from a stream, or a read from a write, and errors come as 200. So a layer of
+//! its own makes [calls](SingleflightLayer::grpc) fly, and only those of methods that are named. It is nothing but
+//! settings of its own: all of the above that speaks of flights, of who asks, and of the inner service holds there too.
 //!
 //! ```
 //! use std::convert::Infallible;
@@ -176,14 +175,15 @@
 //! - Routers strip prefixes. Below axum's `nest`, `/a/x` and `/b/x` both look like `/x`, and would share a response: turn
 //!   on the feature `axum`, which reads the original URI, or tell them apart with [`RequestKey::part`].
 //!
-//! What a middleware writes into the path, and a router takes out again as a parameter of `nest`, stands in neither URI: such
-//! requests have no key, and bypass. [`RequestKey::part`] does not help there: rewrite what is no parameter.
+//! What a middleware writes into the path, and a router takes out again as a parameter of `nest`, stands in neither
+//! URI: such requests have no key, and bypass. [`RequestKey::part`] does not help there: rewrite what is no parameter.
 //!
-//! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend handle or
-//! its prefix: give services that trust different clients prefixes of their own.
+//! Clients choose their `Host`. Whoever may ask one service may ask for any key of the services that share its backend
+//! handle or its prefix: give services that trust different clients prefixes of their own.
 //!
-//! Only HTTP/2 tells the scheme of a request. A server without TLS that speaks both versions makes two keys of what is one target:
-//! share them with a key of the [service](RequestKey::of_service), or write the scheme into the URI before the layer.
+//! Only HTTP/2 tells the scheme of a request. A server without TLS that speaks both versions makes two keys of what is
+//! one target: share them with a key of the [service](RequestKey::of_service), or write the scheme into the URI before
+//! the layer.
 //!
 //! Requests to a TLS server over HTTP/1 and to a plain one look alike. Where one process is both, and answers them
 //! differently, tell them apart in the key.

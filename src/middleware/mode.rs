@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{content::Content, grpc::Calls};
 
-/// Requests over HTTP that are told apart by their heads: `GET` and `HEAD`. Their bodies reach the inner service as they are.
+/// Requests over HTTP that are told apart by their heads: `GET` and `HEAD`. Their bodies reach the inner service as
+/// they are.
 #[derive(Clone, Debug, Default)]
 pub struct Http(());
 

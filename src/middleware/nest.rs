@@ -1,4 +1,5 @@
-//! What axum's routers leave of the target of a request, and what they took from it. Without the feature `axum` nobody knows.
+//! What axum's routers leave of the target of a request, and what they took from it. Without the feature `axum` nobody
+//! knows.
 
 use std::iter;
 

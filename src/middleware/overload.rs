@@ -69,10 +69,10 @@ impl<M> SingleflightLayer<M> {
 
     /// How many bytes of bodies may be recorded in this process at a time. 256 MiB by default.
     ///
-    /// Counted is what has been read of bodies that come while they are recorded, for as long as anybody may read it: until
-    /// the recording has ended, and the clients that read along have read it or left. It counts in all layers over clones of
-    /// one backend handle. A body for which there is no room goes to its own client as it comes, and to nobody else, like one
-    /// over [`max_body`](Self::max_body); but the key does not [scatter](Self::scatter).
+    /// Counted is what has been read of bodies that come while they are recorded, for as long as anybody may read it:
+    /// until the recording has ended, and the clients that read along have read it or left. It counts in all layers
+    /// over clones of one backend handle. A body for which there is no room goes to its own client as it comes, and to
+    /// nobody else, like one over [`max_body`](Self::max_body); but the key does not [scatter](Self::scatter).
     ///
     /// While bodies are recorded, and there is no room for another one of `max_body`, a request that is not answered by
     /// what is stored is an [overload](Self::overload): it would wait for a response that may well go to nobody. So this

@@ -1,4 +1,5 @@
-//! Fields that may replace the method or the target of a request: the handler may answer another question than the layer reads.
+//! Fields that may replace the method or the target of a request: the handler may answer another question than the
+//! layer reads.
 
 use http::HeaderName;
 
@@ -43,9 +44,9 @@ impl<M: Web> SingleflightLayer<M> {
     /// By default `X-HTTP-Method-Override`, `X-HTTP-Method`, `X-Method-Override`, `X-Original-URL`, `X-Original-URI` and
     /// `X-Rewrite-URL`. The list given here takes the place of that one; an empty one turns the check off.
     ///
-    /// Leave a field out only if nothing behind the layer reads it, or if a proxy in front removes it from what clients send.
-    /// Otherwise one client decides what everybody is answered: with `GET /news` and `X-Original-URL: /error`, the response
-    /// to `/error` is stored as `/news`.
+    /// Leave a field out only if nothing behind the layer reads it, or if a proxy in front removes it from what clients
+    /// send. Otherwise one client decides what everybody is answered: with `GET /news` and `X-Original-URL: /error`,
+    /// the response to `/error` is stored as `/news`.
     ///
     /// ```
     /// use axum::{Router, body::Body, routing::get};

@@ -19,8 +19,8 @@ pub enum Policy {
     #[default]
     Route,
     /// The response alone decides, by the rules for shared caches (RFC 9111): for reverse proxies and clients, where
-    /// nobody vouches for what comes. What says nothing is shared with those who wait, and is no hit for anybody: no lifetime is
-    /// guessed.
+    /// nobody vouches for what comes. What says nothing is shared with those who wait, and is no hit for anybody: no
+    /// lifetime is guessed.
     Origin,
 }
 
@@ -170,8 +170,8 @@ impl<M: Web> SingleflightLayer<M> {
         self.terms(|terms| terms.max_ttl = ttl)
     }
 
-    /// No response is used for longer once it is stale, whatever it or a request says. One day by default. The windows of the
-    /// layer's own are as long as they are set.
+    /// No response is used for longer once it is stale, whatever it or a request says. One day by default. The windows
+    /// of the layer's own are as long as they are set.
     pub fn max_stale(self, window: Duration) -> Self {
         self.terms(|terms| terms.max_stale = window)
     }

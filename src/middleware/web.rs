@@ -28,11 +28,11 @@ impl<M: Web> SingleflightLayer<M> {
     /// Whether a request that may change its target (`POST`, `PUT`, `PATCH`, `DELETE`, and methods that nobody knows)
     /// invalidates it once it has succeeded. On by default.
     ///
-    /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants, and
-    /// a read that is still in the air neither stores nor serves those who come later. So is what the response names in
-    /// `Location` and `Content-Location`, if it has the same authority, and what the application [knows
-    /// besides](Self::also_invalidate). It takes one round of exchanges with the store, and no longer than its budget: what a
-    /// store that is away keeps, lives on until its TTL.
+    /// Before the response goes out, what is stored of the target is forgotten, fleet-wide and with all its variants,
+    /// and a read that is still in the air neither stores nor serves those who come later. So is what the response
+    /// names in `Location` and `Content-Location`, if it has the same authority, and what the application [knows
+    /// besides](Self::also_invalidate). It takes one round of exchanges with the store, and no longer than its budget:
+    /// what a store that is away keeps, lives on until its TTL.
     ///
     /// A request that ends in an error of the inner service, or whose client leaves, may have changed its target all the
     /// same, and counts.
@@ -43,8 +43,8 @@ impl<M: Web> SingleflightLayer<M> {
         self.set(|settings| settings.invalidates = on)
     }
 
-    /// Whether `If-None-Match` and `If-Modified-Since` are answered on the way out. On by default; off, a request with one of
-    /// them goes to the inner service by itself.
+    /// Whether `If-None-Match` and `If-Modified-Since` are answered on the way out. On by default; off, a request with
+    /// one of them goes to the inner service by itself.
     pub fn answer_conditions(self, on: bool) -> Self {
         self.set(|settings| settings.conditions = on)
     }

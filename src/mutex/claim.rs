@@ -236,8 +236,8 @@ impl Claim {
         self.parties.config.term(self.parties.config.ttl)
     }
 
-    /// Whether a message grants what this attempt asked for. Where the attempt is being undone, so may be what was granted to
-    /// it. And what replicas must acknowledge is not held before they have.
+    /// Whether a message grants what this attempt asked for. Where the attempt is being undone, so may be what was
+    /// granted to it. And what replicas must acknowledge is not held before they have.
     fn note(&mut self, node: usize, grant: lock::Grant) -> bool {
         let own = (Some(grant.ticket), grant.seq) == (self.ticket, self.seq);
         let counts = own && self.traces[node] != Trace::Undone && self.parties.config.key.replicas == 0;

@@ -245,8 +245,8 @@ impl Mutex {
         self.set(|config| config.auto_renew = Some(renew))
     }
 
-    /// What others are told of the holder: in [`LockError::Taken`](super::LockError::Taken) and [`info`](Self::info). Default:
-    /// nothing.
+    /// What others are told of the holder: in [`LockError::Taken`](super::LockError::Taken) and [`info`](Self::info).
+    /// Default: nothing.
     #[must_use]
     pub fn metadata(self, metadata: impl Into<String>) -> Self {
         let metadata = metadata.into();
@@ -283,9 +283,9 @@ impl Mutex {
     /// How many replicas of each node must have acknowledged a lease before it counts (`WAIT`). Default: 0.
     ///
     /// It makes the loss of a lock by failover less likely and does not exclude it: a replica that has not acknowledged
-    /// may still be promoted, and what it acknowledged is not on its disk. Independent nodes do exclude it. A node that has too
-    /// few replicas counts as one that failed. Waiting for them takes up to the node's time limit, on the handle's
-    /// connection for large bodies.
+    /// may still be promoted, and what it acknowledged is not on its disk. Independent nodes do exclude it. A node that
+    /// has too few replicas counts as one that failed. Waiting for them takes up to the node's time limit, on the
+    /// handle's connection for large bodies.
     #[must_use]
     pub fn min_replicas(self, replicas: u32) -> Self {
         self.set(|config| config.key.replicas = replicas)

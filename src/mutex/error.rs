@@ -42,10 +42,11 @@ pub enum LockError {
 pub struct Taken {
     /// What the holder says of itself ([`Mutex::metadata`](super::Mutex::metadata)).
     pub holder: Option<String>,
-    /// When the lock could be free at the earliest, unless it is released before; `None` if nobody told: another task of this
-    /// process is in line for it.
+    /// When the lock could be free at the earliest, unless it is released before; `None` if nobody told: another task
+    /// of this process is in line for it.
     pub left: Option<Duration>,
-    /// The nodes on which it is taken, by their position; none if the holder is of this process, so that they need not be asked.
+    /// The nodes on which it is taken, by their position; none if the holder is of this process, so that they need not
+    /// be asked.
     pub nodes: Vec<usize>,
 }
 

@@ -57,7 +57,8 @@ impl MutexGuard {
     /// # Errors
     ///
     /// [`LockError::Expired`] if its time was over before; it is not revived. [`LockError::NotHeld`] if the nodes do not know
-    /// it any more: then it is lost. [`LockError::Quorum`] if too few nodes answered: then it is held for as long as it was before.
+    /// it any more: then it is lost. [`LockError::Quorum`] if too few nodes answered: then it is held for as long as it
+    /// was before.
     ///
     /// # Panics
     ///
@@ -98,8 +99,8 @@ impl MutexGuard {
 
     /// Ends when the lock is not surely held any more: its time is over, or the nodes have said that it is lost.
     ///
-    /// The nodes say so when they are asked, which [automatic renewal](super::Mutex::auto_renew) does every third of the time
-    /// for which the lock is sure. Without it a lock that was deleted seems to be held until its time is over.
+    /// The nodes say so when they are asked, which [automatic renewal](super::Mutex::auto_renew) does every third of
+    /// the time for which the lock is sure. Without it a lock that was deleted seems to be held until its time is over.
     ///
     /// # Panics
     ///

@@ -339,8 +339,8 @@ impl Held {
     }
 }
 
-/// When to renew what is sure for `left`: after a third of it, or a little earlier, on a grid that the locks of a process have
-/// in common, so that their renewals travel together.
+/// When to renew what is sure for `left`: after a third of it, or a little earlier, on a grid that the locks of a
+/// process have in common, so that their renewals travel together.
 fn tick(now: Moment, left: Duration) -> Moment {
     let pause = (left / 3).max(BREATH).min(left / 2);
     let due = now.after(pause);

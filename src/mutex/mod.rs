@@ -15,21 +15,22 @@
 //! # Ok(()) }
 //! ```
 //!
-//! On one node it is a *lease*: the node keeps the name of the lock with the token of its holder, for a time. On three or more
-//! independent nodes it is the quorum of [Redlock]: whoever is granted the lock by more than half of them holds it, so that it
-//! survives the loss of the others. [`docs`](crate::docs) has how it works in full.
+//! On one node it is a *lease*: the node keeps the name of the lock with the token of its holder, for a time. On three
+//! or more independent nodes it is the quorum of [Redlock]: whoever is granted the lock by more than half of them holds
+//! it, so that it survives the loss of the others. [`docs`](crate::docs) has how it works in full.
 //!
 //! # What it promises
 //!
-//! Two holders never believe at the same time that they hold it ([`MutexGuard::until`], [`MutexGuard::lost`]), as long as no node
-//! loses a lock that it has granted, and clocks run at the same speed but for the [share](Mutex::drift_factor) that is allowed for. A
-//! process that is paused does not know that time goes by: what must not happen twice needs the [fence](MutexGuard::fence).
+//! Two holders never believe at the same time that they hold it ([`MutexGuard::until`], [`MutexGuard::lost`]), as long
+//! as no node loses a lock that it has granted, and clocks run at the same speed but for the
+//! [share](Mutex::drift_factor) that is allowed for. A process that is paused does not know that time goes by: what
+//! must not happen twice needs the [fence](MutexGuard::fence).
 //!
 //! # Waiting
 //!
-//! Who finds the lock taken is granted it by its release, in the order in which they came, and never polls: the message is the
-//! grant. As a fall-back it looks again when the lease that it was told of is over. Callers of one process queue in the process; one of them at a time asks
-//! the nodes.
+//! Who finds the lock taken is granted it by its release, in the order in which they came, and never polls: the message
+//! is the grant. As a fall-back it looks again when the lease that it was told of is over. Callers of one process queue
+//! in the process; one of them at a time asks the nodes.
 //!
 //! # What goes wrong
 //!
@@ -117,8 +118,9 @@ impl Mutex {
     /// # Errors
     ///
     /// [`LockError::Quorum`] if too many nodes fail: at once with [`fail_fast`](Self::fail_fast), else after 8 such attempts
-    /// in a row. [`LockError::TimedOut`] after [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries) attempts
-    /// the error of the last one: there are no such limits unless they are set. [`LockError::Cancelled`] if the retry policy gives up.
+    /// in a row. [`LockError::TimedOut`] after [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries)
+    /// attempts the error of the last one: there are no such limits unless they are set. [`LockError::Cancelled`] if
+    /// the retry policy gives up.
     ///
     /// # Panics
     ///

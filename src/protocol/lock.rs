@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A release grants the lock to the one that has waited longest, and tells it so: the message is the grant, and nothing
-//! more has to be asked. Whoever releases and acquires again comes behind those who wait. A place whose inbox is gone, because
-//! its process is, is passed over.
+//! more has to be asked. Whoever releases and acquires again comes behind those who wait. A place whose inbox is gone,
+//! because its process is, is passed over.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -189,8 +189,8 @@ impl<T: Clone + Eq> Lock<T> {
         Acquired::Granted(fence)
     }
 
-    /// Lets the lease run for `ttl` from now. Without a `seq` whatever was asked before, and may still be on its way, is older
-    /// than this: that is how a holder takes over from one that handed it the token.
+    /// Lets the lease run for `ttl` from now. Without a `seq` whatever was asked before, and may still be on its way,
+    /// is older than this: that is how a holder takes over from one that handed it the token.
     pub fn extend(&mut self, now: Instant, token: &T, seq: Option<u64>, ttl: Duration, linger: Duration) -> Extended {
         self.expire(now);
         let Some(state) = &mut self.state else { return Extended::Gone };
@@ -210,8 +210,8 @@ impl<T: Clone + Eq> Lock<T> {
         Extended::Held(fence, seq)
     }
 
-    /// Gives the lock back, if `token` holds it and has asked for nothing since, and grants it to the first of those who wait
-    /// and whose inbox `hears`. Returns whether it was held, and who has to be told.
+    /// Gives the lock back, if `token` holds it and has asked for nothing since, and grants it to the first of those
+    /// who wait and whose inbox `hears`. Returns whether it was held, and who has to be told.
     pub fn release(
         &mut self,
         now: Instant,
@@ -233,7 +233,8 @@ impl<T: Clone + Eq> Lock<T> {
         (true, self.pass_on(now, hears, clear))
     }
 
-    /// Makes all fences to come greater than `fence`, while `token` holds the lock; its own becomes `fence` if that is greater.
+    /// Makes all fences to come greater than `fence`, while `token` holds the lock; its own becomes `fence` if that is
+    /// greater.
     pub fn raise(&mut self, now: Instant, token: &T, fence: Fence, linger: Duration) -> bool {
         self.expire(now);
         let Some(State { held, expires, .. }) = &mut self.state else { return false };

@@ -127,8 +127,8 @@ impl Hold {
         (now < until).then_some(Self { until })
     }
 
-    /// After a quorum granted the lock to one who waited, whose last attempt was sent at `sent`: the leases began later. `None`
-    /// if that is so long ago that another attempt is better than what is left of them.
+    /// After a quorum granted the lock to one who waited, whose last attempt was sent at `sent`: the leases began
+    /// later. `None` if that is so long ago that another attempt is better than what is left of them.
     pub fn granted(now: Instant, sent: Instant, term: Term) -> Option<Self> {
         let whole = term.until(sent).since(sent);
         Self::begun(now, sent, term).filter(|hold| hold.until.since(now) >= whole - whole / WORTH)
@@ -149,8 +149,8 @@ impl Hold {
         self.until = self.until.min(term.until(sent));
     }
 
-    /// After the round of an extension whose first request was sent at `sent`. One that was refused is the end. One that failed,
-    /// or was divided, is unknown: what was granted before still is.
+    /// After the round of an extension whose first request was sent at `sent`. One that was refused is the end. One
+    /// that failed, or was divided, is unknown: what was granted before still is.
     pub fn extended(&mut self, now: Instant, sent: Instant, term: Term, verdict: Verdict) {
         match verdict {
             Verdict::Reached if self.is_sure(now) => self.until = term.until(sent),

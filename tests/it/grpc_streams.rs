@@ -77,8 +77,8 @@ async fn a_second_message_lets_the_others_go() {
     assert_eq!((outcome(&second), start.elapsed()), (ALONE, millis(100)));
 }
 
-/// Fails if the others wait for the end of a quiet stream as for a slow message, or not long enough for trailers that come by
-/// themselves.
+/// Fails if the others wait for the end of a quiet stream as for a slow message, or not long enough for trailers that
+/// come by themselves.
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_message_is_not_waited_for_long() {
     let cases: [(&[u64], Option<u64>, Option<u64>); 4] = [
@@ -136,7 +136,8 @@ impl http_body::Body for Endless {
     }
 }
 
-/// Fails if a stream that is ready at any time is read to its end, which never comes, or if who asks the same waits for that.
+/// Fails if a stream that is ready at any time is read to its end, which never comes, or if who asks the same waits for
+/// that.
 #[tokio::test(start_paused = true)]
 async fn an_endless_stream_goes_on_to_each_caller() {
     let inner = service_fn(|_: Request<RequestBody<Body>>| async {

@@ -127,8 +127,8 @@ async fn what_a_nest_took_out_of_a_rewritten_path_makes_no_key() {
     assert_eq!(hits(&app, &["/ada/x", "/bob/x", "/ada/x"]).await, [false, false, true].map(Some));
 }
 
-/// Which of the requests for these paths, one after the other, hits what an earlier one has stored; `None` for one that has no
-/// key, or does not reach the layer.
+/// Which of the requests for these paths, one after the other, hits what an earlier one has stored; `None` for one that
+/// has no key, or does not reach the layer.
 async fn hits(app: &Router, paths: &[&str]) -> Vec<Option<bool>> {
     let mut hits = Vec::new();
     for path in paths {

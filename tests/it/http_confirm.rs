@@ -115,8 +115,8 @@ async fn a_confirmation_that_is_withheld_scatters_nobody() {
     assert_eq!(outcome(&got), Outcome::Led);
 }
 
-/// `Vary` that is named among the fields of one user is not in the stored head. Fails if the response serves everybody once a
-/// 304 has confirmed it.
+/// `Vary` that is named among the fields of one user is not in the stored head. Fails if the response serves everybody
+/// once a 304 has confirmed it.
 #[tokio::test(start_paused = true)]
 async fn a_response_varies_after_its_confirmation_as_before() {
     varies_still(("cache-control", "max-age=5, no-cache=\"vary\"")).await;
@@ -169,8 +169,8 @@ async fn variants_count_as_long_as_they_are_kept() {
     assert!(memory.len() <= 33, "{}", memory.len());
 }
 
-/// A replica that does not read targeted fields stored it, one that does confirms it. Fails if the record goes by the settings
-/// of the first, and nobody can read it.
+/// A replica that does not read targeted fields stored it, one that does confirms it. Fails if the record goes by the
+/// settings of the first, and nobody can read it.
 #[tokio::test(start_paused = true)]
 async fn what_is_confirmed_by_a_targeted_field_can_be_read() {
     let memory = Memory::new();

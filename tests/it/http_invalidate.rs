@@ -185,8 +185,8 @@ async fn what_the_application_names_goes_though_the_client_leaves() {
     assert_eq!(outcome(&send(&app, get(list)).await), Outcome::Led);
 }
 
-/// Fails if a panic of the closure takes the response or the request's own target with it, or if, while the request's own panic
-/// is under way, it ends the process.
+/// Fails if a panic of the closure takes the response or the request's own target with it, or if, while the request's
+/// own panic is under way, it ends the process.
 #[tokio::test(start_paused = true)]
 async fn a_panic_about_further_targets_costs_those_alone() {
     let layer = layer(&Memory::new()).also_invalidate(|_| -> Option<Uri> { panic!("no idea") });
@@ -203,8 +203,8 @@ async fn a_panic_about_further_targets_costs_those_alone() {
     }
 }
 
-/// Fails if an extractor that panics at what it has never seen takes the response or the request's own target with it, or if,
-/// while the request's own panic is under way, it ends the process.
+/// Fails if an extractor that panics at what it has never seen takes the response or the request's own target with it,
+/// or if, while the request's own panic is under way, it ends the process.
 #[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_made_of_a_further_target_costs_that_alone() {
     let of_items = key_fn(|head| {

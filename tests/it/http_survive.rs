@@ -275,8 +275,8 @@ async fn ten_thousand_waiters_on_one_key() {
 /// What leads, how it is answered, and how often the handler runs until a plain GET that follows is answered too.
 type Leading = (&'static str, fn() -> Request, StatusCode, &'static str, usize);
 
-/// Fails if HEAD flies under the key of GET, if a part may lead, or if a condition goes on to the handler with a request that
-/// leads.
+/// Fails if HEAD flies under the key of GET, if a part may lead, or if a condition goes on to the handler with a
+/// request that leads.
 #[tokio::test(start_paused = true)]
 async fn a_get_behind_one_that_wants_less() {
     let table: [Leading; 5] = [

@@ -61,8 +61,8 @@ fn servers(count: usize) -> Vec<Server> {
     (0..count).map(|_| Server::start()).collect()
 }
 
-/// To take a lock and to release it is one command each, on each node, once the nodes know the scripts. Fails if a mutex asks
-/// twice, or looks before or after.
+/// To take a lock and to release it is one command each, on each node, once the nodes know the scripts. Fails if a
+/// mutex asks twice, or looks before or after.
 #[tokio::test]
 async fn a_lock_and_its_release_are_two() {
     for nodes in [1, 3] {

@@ -120,8 +120,8 @@ async fn it_is_granted_as_it_was_asked_for() {
     }
 }
 
-/// A place is passed over if nobody hears there, with all that it asked for: neither its metadata nor its lease nor a floor of
-/// its own is left, and no fence is spent on it. If nobody hears at all, the lock is free.
+/// A place is passed over if nobody hears there, with all that it asked for: neither its metadata nor its lease nor a
+/// floor of its own is left, and no fence is spent on it. If nobody hears at all, the lock is free.
 #[tokio::test]
 async fn who_is_gone_is_passed_over() {
     let server = Server::start();
@@ -232,8 +232,8 @@ async fn replicas_have_what_was_granted() {
     assert_eq!(fields(&follower, &name).await, ["f", "s", "t"]);
 }
 
-/// A place that a younger request has noted stays when the one before is undone, and goes with the younger one; a late request
-/// neither moves a place nor makes one for who holds the lock.
+/// A place that a younger request has noted stays when the one before is undone, and goes with the younger one; a late
+/// request neither moves a place nor makes one for who holds the lock.
 #[tokio::test]
 async fn late_requests_change_no_place() {
     let server = Server::start();

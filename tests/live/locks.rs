@@ -32,9 +32,10 @@ const LINGER: &str = "
 
 /// Whatever happens to a lock, the scripts do what the model does.
 ///
-/// Fails if, for instance, a late request of the holder counts, or takes a place; a place that was given up is kept; a place
-/// whose inbox nobody hears is granted the lock, or leaves a floor; what was granted is less than what the place asked for; a
-/// floor is lowered, or lives longer than the last lease wants; an undo leaves the floor it made, or takes one that it did not.
+/// Fails if, for instance, a late request of the holder counts, or takes a place; a place that was given up is kept; a
+/// place whose inbox nobody hears is granted the lock, or leaves a floor; what was granted is less than what the place
+/// asked for; a floor is lowered, or lives longer than the last lease wants; an undo leaves the floor it made, or takes
+/// one that it did not.
 #[test]
 fn they_agree_with_the_model() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -80,10 +80,10 @@ fn losing_every_message_changes_latency_alone() {
     fly(&Plan { faults: false, failures: false, deaf: true, ..Plan::default() });
 }
 
-/// Fails within ten seeds of a plan if `Set-Cookie`, `private` or a 400 is shared, if `authorization` or `cookie` is taken off the list, if
-/// the response to credentials is not asked whether it is for all, if `private="x-user"` strips nothing, if what selected a
-/// record is not compared, if HEAD flies with GET, if a `PUT` or the application invalidates nothing, or if records live
-/// three times as long as they should. Each of these was tried.
+/// Fails within ten seeds of a plan if `Set-Cookie`, `private` or a 400 is shared, if `authorization` or `cookie` is
+/// taken off the list, if the response to credentials is not asked whether it is for all, if `private="x-user"` strips
+/// nothing, if what selected a record is not compared, if HEAD flies with GET, if a `PUT` or the application
+/// invalidates nothing, or if records live three times as long as they should. Each of these was tried.
 #[test]
 fn nobody_receives_what_is_not_meant_for_him() {
     for policy in [Policy::Route, Policy::Origin] {

@@ -22,7 +22,8 @@ const CONTENDERS: usize = 10;
 const ROUNDS: usize = 4;
 /// In each round, by each contender: 1 000 in all.
 const ACQUISITIONS: usize = 250;
-/// After so long the contenders of `rslock` begin no further acquisition in a round: with its defaults it may take very long.
+/// After so long the contenders of `rslock` begin no further acquisition in a round: with its defaults it may take very
+/// long.
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// How the contenders are spread.

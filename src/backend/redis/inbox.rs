@@ -30,8 +30,9 @@ const WAKE: (usize, Duration) = (64, Duration::from_millis(5));
 
 /// The inbox of one replica, under supervision.
 ///
-/// A flight, or who waits for a lock, must arm its watch *before* it asks for the [`name`](Self::name). When the connection
-/// is lost, everything armed before the next name is given out is told to begin again; so whoever has taken the old name is told.
+/// A flight, or who waits for a lock, must arm its watch *before* it asks for the [`name`](Self::name). When the
+/// connection is lost, everything armed before the next name is given out is told to begin again; so whoever has taken
+/// the old name is told.
 #[derive(Debug)]
 pub(super) struct Inbox {
     state: watch::Receiver<State<Name>>,

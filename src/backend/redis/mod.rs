@@ -3,11 +3,11 @@
 //! # Connections
 //!
 //! A handle keeps two or three connections: one for commands, one for bodies above 64 KiB (made when the first such
-//! body travels, so that small operations never wait behind large ones; locks that wait for replicas use it as well), and
-//! one on which this replica hears what becomes of flights, and which locks are granted to those who wait here. Each is
-//! replaced by itself when it is lost, when redis hangs, or when redis turns out to be a replica that takes no writes. While
-//! there is none, operations fail at once. After 5 errors or 3 timeouts in a row they do so for 1 s although there is one, and
-//! then one of them tries again.
+//! body travels, so that small operations never wait behind large ones; locks that wait for replicas use it as well),
+//! and one on which this replica hears what becomes of flights, and which locks are granted to those who wait here.
+//! Each is replaced by itself when it is lost, when redis hangs, or when redis turns out to be a replica that takes no
+//! writes. While there is none, operations fail at once. After 5 errors or 3 timeouts in a row they do so for 1 s
+//! although there is one, and then one of them tries again.
 //!
 //! # What it asks of the server
 //!

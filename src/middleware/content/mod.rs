@@ -105,12 +105,12 @@ impl BodyKey {
         Self(Kind::Digest)
     }
 
-    /// What lies at these places of content in JSON, given by their pointers ([RFC 6901]); the rest may differ. Every request
-    /// whose content is JSON is a read.
+    /// What lies at these places of content in JSON, given by their pointers ([RFC 6901]); the rest may differ. Every
+    /// request whose content is JSON is a read.
     ///
-    /// Blanks and the order of members do not count, and what is missing differs from `null`. Scalars are compared as the
-    /// text that they are: `1` is not `1.0`. No key is made of content with a `Content-Encoding`, of what is nested deeper than
-    /// 64 levels, nor of an object on the way that names a member twice.
+    /// Blanks and the order of members do not count, and what is missing differs from `null`. Scalars are compared as
+    /// the text that they are: `1` is not `1.0`. No key is made of content with a `Content-Encoding`, of what is nested
+    /// deeper than 64 levels, nor of an object on the way that names a member twice.
     ///
     /// ```
     /// # use tower_singleflight::{BodyKey, BodyKeyExtractor};
@@ -135,15 +135,17 @@ impl BodyKey {
         Self(Kind::Json(pointers.into_iter().map(pointer).collect()))
     }
 
-    /// A request in [GraphQL]: its document, its variables and whatever else it holds, and its `Accept`. It is a read if all operations of
-    /// the document are queries.
+    /// A request in [GraphQL]: its document, its variables and whatever else it holds, and its `Accept`. It is a read
+    /// if all operations of the document are queries.
     ///
-    /// Of mutations, subscriptions, batches, documents that cannot be parsed, and requests without a document (persisted
-    /// queries) no key is made; nor of what [`json`](Self::json) makes none of. By `POST` these invalidate their target,
-    /// so that a mutation forgets all queries to it; [`invalidate_on_change`](SingleflightLayer::invalidate_on_change) is how
-    /// not to, and is better so where clients send persisted queries by their hashes alone.
+    /// Of mutations, subscriptions, batches, documents that cannot be parsed, and requests without a document
+    /// (persisted queries) no key is made; nor of what [`json`](Self::json) makes none of. By `POST` these invalidate
+    /// their target, so that a mutation forgets all queries to it;
+    /// [`invalidate_on_change`](SingleflightLayer::invalidate_on_change) is how not to, and is better so where clients
+    /// send persisted queries by their hashes alone.
     ///
-    /// A server that reports errors in a 200 has them kept for the [result TTL](SingleflightLayer::result_ttl), like any 200.
+    /// A server that reports errors in a 200 has them kept for the [result TTL](SingleflightLayer::result_ttl), like
+    /// any 200.
     ///
     /// [GraphQL]: https://graphql.github.io/graphql-over-http/draft/
     #[cfg(feature = "graphql")]

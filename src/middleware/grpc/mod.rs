@@ -40,19 +40,21 @@ pub(super) fn status_alone<R: Body>(code: &'static str, message: &'static str) -
 }
 
 impl SingleflightLayer {
-    /// For gRPC: coalesces unary calls of the [methods](SingleflightLayer::methods) that are named, and none unless some are.
-    /// The rest passes through as if the layer were not there.
+    /// For gRPC: coalesces unary calls of the [methods](SingleflightLayer::methods) that are named, and none unless
+    /// some are. The rest passes through as if the layer were not there.
     ///
-    /// Calls are the same that go to one authority and one method with equal messages, in equal encodings, from callers who
-    /// read the same encodings; and with equal [metadata](SingleflightLayer::metadata), of what is declared. Who asks keeps a
-    /// call from flying as [over HTTP](Self::identity): `authorization` and its kin.
+    /// Calls are the same that go to one authority and one method with equal messages, in equal encodings, from callers
+    /// who read the same encodings; and with equal [metadata](SingleflightLayer::metadata), of what is declared. Who
+    /// asks keeps a call from flying as [over HTTP](Self::identity): `authorization` and its kin.
     ///
-    /// What the layer cannot see counts for nothing: **callers that are known by their certificates, or by what an outer layer has
-    /// put into the extensions, share responses** unless an [`identity_fn`](super::identity_fn) tells them apart.
+    /// What the layer cannot see counts for nothing: **callers that are known by their certificates, or by what an
+    /// outer layer has put into the extensions, share responses** unless an [`identity_fn`](super::identity_fn) tells
+    /// them apart.
     ///
-    /// A response is shared if it is one message with complete trailers and `grpc-status: 0`. Others get the same message,
-    /// metadata and trailers, less what speaks of one request or one connection, as over HTTP (`x-request-id`, `traceparent`,
-    /// `set-cookie`, `age`, `proxy-*`, ...). Other codes go to their own caller, save for [some](SingleflightLayer::share_codes):
+    /// A response is shared if it is one message with complete trailers and `grpc-status: 0`. Others get the same
+    /// message, metadata and trailers, less what speaks of one request or one connection, as over HTTP (`x-request-id`,
+    /// `traceparent`, `set-cookie`, `age`, `proxy-*`, ...). Other codes go to their own caller, save for
+    /// [some](SingleflightLayer::share_codes):
     ///
     /// | code | those who wait |
     /// |---|---|
@@ -62,9 +64,10 @@ impl SingleflightLayer {
     ///
     /// The latter two take back what is stored and stale.
     ///
-    /// A method that streams should not be named. If one is, a call whose first message waits for the server comes to the
-    /// handler 500 ms late, and one whose second message waits for an answer 100 ms; those who follow a response wait for its second
-    /// message, or for 250 ms after the first, and then the call scatters. Its own caller gets all of it as it comes.
+    /// A method that streams should not be named. If one is, a call whose first message waits for the server comes to
+    /// the handler 500 ms late, and one whose second message waits for an answer 100 ms; those who follow a response
+    /// wait for its second message, or for 250 ms after the first, and then the call scatters. Its own caller gets all
+    /// of it as it comes.
     ///
     /// A caller's `grpc-timeout` is its own: those who wait for the same call have theirs. The handler of a call that flies
     /// does not see it.
@@ -116,11 +119,12 @@ impl SingleflightLayer<Grpc> {
         self.calls(|calls| calls.service = Some(name.into()))
     }
 
-    /// Shares responses with these status codes too, between replicas that share the same, as trailers without a message, and keeps them for a tenth of the
+    /// Shares responses with these status codes too, between replicas that share the same, as trailers without a
+    /// message, and keeps them for a tenth of the
     /// [result TTL](Self::result_ttl), five seconds at most.
     ///
-    /// They are `INVALID_ARGUMENT` (3), `NOT_FOUND` (5), `ALREADY_EXISTS` (6), `FAILED_PRECONDITION` (9), `OUT_OF_RANGE` (11)
-    /// and `UNIMPLEMENTED` (12).
+    /// They are `INVALID_ARGUMENT` (3), `NOT_FOUND` (5), `ALREADY_EXISTS` (6), `FAILED_PRECONDITION` (9),
+    /// `OUT_OF_RANGE` (11) and `UNIMPLEMENTED` (12).
     ///
     /// # Panics
     ///

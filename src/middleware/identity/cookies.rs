@@ -2,9 +2,9 @@
 
 /// Whether a line of the field `Cookie` holds `ignored` cookies and nothing else.
 ///
-/// Servers disagree on what is not written as RFC 6265 §4.2.1 has it: some end a cookie at a comma or a blank, some take
-/// quotes around several, some make one of what has no name. Such a thing counts as a cookie that is not ignored, and so does
-/// an empty line: it names nobody, but neither is it what a client without cookies sends.
+/// Servers disagree on what is not written as RFC 6265 §4.2.1 has it: some end a cookie at a comma or a blank, some
+/// take quotes around several, some make one of what has no name. Such a thing counts as a cookie that is not ignored,
+/// and so does an empty line: it names nobody, but neither is it what a client without cookies sends.
 pub(super) fn only(ignored: &[Box<str>], line: &[u8]) -> bool {
     line.split(|&byte| byte == b';').all(|pair| {
         let pair = pair.strip_prefix(b" ").unwrap_or(pair);

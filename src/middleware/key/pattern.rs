@@ -14,14 +14,14 @@ pub(super) struct Matched<'a> {
 }
 
 impl<'a> RequestKey<'a> {
-    /// Covers the target like [`without_query`](Self::without_query), with `pattern` in place of the path: add the parameters
-    /// that count with [`path_param`](Self::path_param), and those of the query with [`query`](Self::query).
+    /// Covers the target like [`without_query`](Self::without_query), with `pattern` in place of the path: add the
+    /// parameters that count with [`path_param`](Self::path_param), and those of the query with [`query`](Self::query).
     ///
     /// **Requests that differ only in parameters that were not added share a response**: that is what this is for, and all
     /// that keeps `/users/7` and `/users/8` apart is what follows.
     ///
-    /// A pattern knows nothing of other routes: `/users/{id}` matches `/users/me` too. Use it around the one route that it is
-    /// the pattern of.
+    /// A pattern knows nothing of other routes: `/users/{id}` matches `/users/me` too. Use it around the one route that
+    /// it is the pattern of.
     ///
     /// A pattern is written as for axum's router: `{id}` stands for the rest of a segment, one character at least, and
     /// `{*rest}`, at the end, for the rest of the path; `{{` and `}}` for a brace. `None` if the path as the client sent it
@@ -53,7 +53,8 @@ impl<'a> RequestKey<'a> {
         Some(Self::target(head, uri.scheme_str().unwrap_or_default(), &authority(head, uri)?, &[], Some(matched)))
     }
 
-    /// Covers the target like [`of_pattern`](Self::of_pattern), with the pattern of the route that axum's routers have found.
+    /// Covers the target like [`of_pattern`](Self::of_pattern), with the pattern of the route that axum's routers have
+    /// found.
     ///
     /// `None` where they have found none: around a whole router or a `nest_service`, and in a fallback. Where `nest_service`
     /// leads to a router, its pattern for `/` is not what the client has sent either, and makes no key.

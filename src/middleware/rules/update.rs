@@ -26,8 +26,9 @@ pub(in crate::middleware) fn confirms(new: &HeaderMap, stored: &HeaderMap, now: 
         // the 304 that is strong must be so in what is stored: else "the cache MUST NOT use the new response".
         Some(tag) => known.is_some_and(|known| tag.weakly_equals(&known)) && (date.is_none() || same_date()),
         None if date.is_some() => same_date(),
-        // "If the new response does not include any form of validator [..]". The text wants the stored one to lack them too; but
-        // origins leave `Last-Modified` out of a 304 (RFC 9110 §15.4.5), and it is the answer to a question about this one.
+        // "If the new response does not include any form of validator [..]". The text wants the stored one to lack them
+        // too; but origins leave `Last-Modified` out of a 304 (RFC 9110 §15.4.5), and it is the answer to a question
+        // about this one.
         None => !has_validator(new),
     }
 }

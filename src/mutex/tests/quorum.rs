@@ -152,8 +152,8 @@ async fn a_node_that_asks_back_takes_part_again() {
     assert!(!third.is_locked().await.unwrap());
 }
 
-/// Two contenders that are each nearer to another node take one each, give it back, and are granted the other one's, in step.
-/// Fails if nothing brings them out of step.
+/// Two contenders that are each nearer to another node take one each, give it back, and are granted the other one's, in
+/// step. Fails if nothing brings them out of step.
 #[tokio::test(start_paused = true)]
 async fn contenders_in_step_come_out_of_it() {
     for third in [false, true] {

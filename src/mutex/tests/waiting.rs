@@ -190,8 +190,8 @@ async fn a_limit_that_is_over_before_a_node_answers_does_not_tell_of_a_holder() 
     assert!(!matches!(last.as_deref(), Some(LockError::Taken(_))), "{last:?}");
 }
 
-/// Two mutexes of one process that name their nodes in another order do not share a line. Fails if what one of them is granted
-/// costs the other one its attempts.
+/// Two mutexes of one process that name their nodes in another order do not share a line. Fails if what one of them is
+/// granted costs the other one its attempts.
 #[tokio::test(start_paused = true)]
 async fn what_others_are_granted_costs_no_attempt() {
     let nodes = Faulty::three();

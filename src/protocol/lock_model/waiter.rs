@@ -20,8 +20,8 @@ impl Waiting {
 }
 
 impl Driver<'_> {
-    /// A message came. Who does not wait any more does not hear it; who waits and cannot use it may ask again, as it may at any
-    /// other time.
+    /// A message came. Who does not wait any more does not hear it; who waits and cannot use it may ask again, as it
+    /// may at any other time.
     pub fn call(&mut self, message: Message) -> Result<(), Broken> {
         let (now, Message { node, grant, .. }) = (self.world.now(), message);
         let Phase::Waiting(mut waiting) = *self.phase() else { return Ok(()) };

@@ -60,8 +60,9 @@ fn a_round_is_decided_by_the_first_vote_after_which_none_can_change_it() {
     }
 }
 
-/// What was decided stays decided as to whether it was reached, and a refusal is final. Later votes may tell why a divided
-/// round was not reached; and where half of an even number failed, the other half may refuse. Fails if anything else changes.
+/// What was decided stays decided as to whether it was reached, and a refusal is final. Later votes may tell why a
+/// divided round was not reached; and where half of an even number failed, the other half may refuse. Fails if anything
+/// else changes.
 #[test]
 fn only_why_a_round_was_not_reached_may_become_clearer() {
     let mut changes = BTreeSet::new();
@@ -181,8 +182,8 @@ fn late_good_news_does_not_revive() {
     assert_eq!(hold.until(), at(30), "it ended when it ended");
 }
 
-/// Fails if what is left is not looked at, if the share is taken off the whole lease instead of its sure part, or if the time is
-/// counted from the message.
+/// Fails if what is left is not looked at, if the share is taken off the whole lease instead of its sure part, or if
+/// the time is counted from the message.
 #[test]
 fn what_was_granted_to_one_who_waited_holds_only_if_nearly_all_of_it_is_left() {
     let term = Term { ttl: 90 * MS, ..TERM };

@@ -67,7 +67,8 @@ impl Source {
         Self { path: path.display().to_string(), module, tokens }
     }
 
-    /// Every path that is imported, or written out with two parts or more; resolved as far as `crate`, `self` and `super` go.
+    /// Every path that is imported, or written out with two parts or more; resolved as far as `crate`, `self` and
+    /// `super` go.
     pub(super) fn uses(&self) -> Vec<Use> {
         let mut uses = Vec::new();
         collect(self.tokens.clone(), &self.module, &mut uses);

@@ -59,7 +59,8 @@ async fn one_set_of_connections_serves_everything() {
     assert_eq!(clients().await, 1 + 2 + 3);
 }
 
-/// A hundred locks are renewed in far fewer exchanges than there are renewals, though they were acquired at a hundred moments.
+/// A hundred locks are renewed in far fewer exchanges than there are renewals, though they were acquired at a hundred
+/// moments.
 ///
 /// Fails if each is renewed at a moment of its own.
 #[tokio::test]

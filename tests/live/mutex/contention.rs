@@ -89,8 +89,8 @@ async fn contend(servers: &[Server], times: usize) -> Vec<usize> {
     first.unwrap()
 }
 
-/// Nobody starves: when the first one is done, all others have had a fourth of that. In order they have had nearly all of it;
-/// a busy machine may stop one of them for a while.
+/// Nobody starves: when the first one is done, all others have had a fourth of that. In order they have had nearly all
+/// of it; a busy machine may stop one of them for a while.
 fn is_fair(times: usize, done: &[usize]) {
     println!("when one had {times}, they had {done:?}");
     assert!(done.iter().all(|&done| done >= times / 4), "{done:?}");

@@ -60,8 +60,8 @@ async fn one_of_three() {
     }
 }
 
-/// A grant of which the only node's answer was lost is recognised as one's own by the next attempt. Fails if each attempt has
-/// a token of its own.
+/// A grant of which the only node's answer was lost is recognised as one's own by the next attempt. Fails if each
+/// attempt has a token of its own.
 #[tokio::test]
 async fn the_only_one_loses_an_answer() {
     let server = Server::start();

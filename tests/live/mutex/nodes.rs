@@ -42,7 +42,8 @@ async fn one_that_hangs_is_not_waited_for() {
 
 /// At once, and by name, it is told which nodes failed; what is held ends by its own time.
 ///
-/// Fails if a round waits for the node that cannot change its outcome, or a renewal that failed is taken for good or bad news.
+/// Fails if a round waits for the node that cannot change its outcome, or a renewal that failed is taken for good or
+/// bad news.
 #[tokio::test]
 async fn without_a_majority_nothing_is_promised() {
     let mut servers = servers::<3>();

@@ -78,7 +78,8 @@ async fn a_contender() {
     guard.lost().await;
 }
 
-/// The lock of a killed process goes on to the next one when what is left of its lease is over: not before, and not much later.
+/// The lock of a killed process goes on to the next one when what is left of its lease is over: not before, and not
+/// much later.
 ///
 /// Fails if who waits does not look when the lease is over, as nobody releases it.
 #[tokio::test]

@@ -92,8 +92,8 @@ async fn extensions_refused(server: &Server, guard: &MutexGuard) -> usize {
     extensions
 }
 
-/// A node that has forgotten the scripts, as one that was restarted has, learns them from the next request, though the others
-/// have decided before it could be repeated.
+/// A node that has forgotten the scripts, as one that was restarted has, learns them from the next request, though the
+/// others have decided before it could be repeated.
 ///
 /// Fails if a request is dropped with its round where it has to be sent once more: the node would take no part from then on.
 #[tokio::test]

@@ -75,8 +75,9 @@ async fn silence_is_a_504_and_no_second_request() {
     .await;
 }
 
-/// Long enough for the second silence to end after the ten seconds for which the layer lets requests wait by default. Fails if
-/// the layer sees failures as errors, which each who waits would try for himself, or if those who wait give up before.
+/// Long enough for the second silence to end after the ten seconds for which the layer lets requests wait by default.
+/// Fails if the layer sees failures as errors, which each who waits would try for himself, or if those who wait give up
+/// before.
 #[tokio::test]
 async fn a_silent_upstream_is_asked_twice_however_many_wait() {
     within(60, async {
@@ -97,8 +98,8 @@ async fn a_silent_upstream_is_asked_twice_however_many_wait() {
     .await;
 }
 
-/// What the upstream has done before it broke off stays done. Fails if the layer sees a response to a request that may change
-/// its target, which it would take for a refusal.
+/// What the upstream has done before it broke off stays done. Fails if the layer sees a response to a request that may
+/// change its target, which it would take for a refusal.
 #[tokio::test]
 async fn a_change_that_is_not_answered_invalidates() {
     within(30, async {

@@ -15,8 +15,8 @@ pub enum Answer {
     Keep(Vec<u8>),
     /// These bytes once the test says so, and the connection stays.
     Held(watch::Receiver<bool>, Vec<u8>),
-    /// These bytes, and the connection is closed. Not behind a whole response: whether the next request would still be sent on
-    /// that connection is a matter of chance.
+    /// These bytes, and the connection is closed. Not behind a whole response: whether the next request would still be
+    /// sent on that connection is a matter of chance.
     Close(Vec<u8>),
     /// No byte: the connection is reset.
     Reset,

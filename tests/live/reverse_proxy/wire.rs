@@ -87,8 +87,8 @@ async fn what_is_meant_for_one_connection_goes_no_further() {
     .await;
 }
 
-/// The field is taken out before the layer sees the request: the upstream never saw it, so what it answered is not stored for
-/// requests that have it. Fails if `hop::strip` runs inside of the layer.
+/// The field is taken out before the layer sees the request: the upstream never saw it, so what it answered is not
+/// stored for requests that have it. Fails if `hop::strip` runs inside of the layer.
 #[tokio::test]
 async fn a_field_that_connection_names_selects_no_response() {
     within(30, async {

@@ -179,7 +179,8 @@ async fn carry(client: TcpStream, upstream: u16, mode: watch::Receiver<Mode>, tr
     }
 }
 
-/// Passes whole frames on if `pass` says so, and none while the mode is one that `holds` them. `partial` tells whether more is to come of what was read.
+/// Passes whole frames on if `pass` says so, and none while the mode is one that `holds` them. `partial` tells whether
+/// more is to come of what was read.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -109,8 +109,8 @@ fn what_is_not_the_path_still_counts() {
     assert_eq!(of("/7", &[]), None);
 }
 
-/// Fails if what a router has stripped counts although the pattern stands for it; if what another middleware has written in its
-/// place does not; or if two routers that see the same of it share.
+/// Fails if what a router has stripped counts although the pattern stands for it; if what another middleware has
+/// written in its place does not; or if two routers that see the same of it share.
 #[cfg(feature = "axum")]
 #[tokio::test]
 async fn what_was_rewritten_counts_unless_routers_alone_did_it() {
@@ -119,7 +119,8 @@ async fn what_was_rewritten_counts_unless_routers_alone_did_it() {
     use axum::{Router, body::Body, extract::OriginalUri, response::Response};
     use tower::{ServiceExt, service_fn};
 
-    /// The key of `http://a.test` and `path`, which a middleware has made `rewritten` before a router that is nested at `mount`.
+    /// The key of `http://a.test` and `path`, which a middleware has made `rewritten` before a router that is nested at
+    /// `mount`.
     async fn key(path: &str, rewritten: &str, mount: Option<&str>) -> Key {
         let inner = service_fn(async |request: axum::extract::Request| {
             let key = RequestKey::of_pattern(&request.into_parts().0, "/{a}/{b}").and_then(RequestKey::finish);

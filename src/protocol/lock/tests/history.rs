@@ -65,8 +65,8 @@ impl Book {
 }
 
 proptest! {
-    /// Fails if any request lets another one in while a lease runs, if a fence is handed out twice, or if a release grants the
-    /// lock to another than the first who waits.
+    /// Fails if any request lets another one in while a lease runs, if a fence is handed out twice, or if a release
+    /// grants the lock to another than the first who waits.
     #[test]
     fn over_any_history_one_holds_and_fences_grow_and_waiters_come_in_order(history in requests()) {
         let mut node = Node::new();

@@ -39,8 +39,8 @@ fn a_release_grants_in_the_order_of_arrival() {
     assert_eq!(node.lock.state, None, "nobody waits");
 }
 
-/// Fails if what was granted to one who waited is less than what an attempt is granted: a lease of its own length from now, that
-/// only it may extend, be granted again, and give back.
+/// Fails if what was granted to one who waited is less than what an attempt is granted: a lease of its own length from
+/// now, that only it may extend, be granted again, and give back.
 #[test]
 fn what_a_release_grants_is_a_lease_like_any_other() {
     let mut node = Node::held_by('a', 1);
@@ -74,8 +74,8 @@ fn the_floor_of_a_grant_lingers_as_the_waiter_asked() {
     }
 }
 
-/// Fails if a grant is not above the last one: in the same instant, when the clock has stepped back, and when time has passed; or
-/// if it has to be above a floor for that, which there is none of on several nodes.
+/// Fails if a grant is not above the last one: in the same instant, when the clock has stepped back, and when time has
+/// passed; or if it has to be above a floor for that, which there is none of on several nodes.
 #[test]
 fn a_grant_has_a_fence_above_the_last_one() {
     for sole in [true, false] {
@@ -144,8 +144,8 @@ fn who_leaves_gives_back_what_was_granted_meanwhile() {
     assert!(node.lock.is_empty(), "as if nothing had been");
 }
 
-/// Fails if the undo of an earlier attempt, which comes late, takes the place that a younger request has noted, or what was granted
-/// to that.
+/// Fails if the undo of an earlier attempt, which comes late, takes the place that a younger request has noted, or what
+/// was granted to that.
 #[test]
 fn the_place_of_a_younger_request_is_kept() {
     let mut node = with_waiters();
