@@ -180,6 +180,7 @@ impl<T: Clone + Eq> Lock<T> {
             // What an earlier attempt was granted may have been held: whoever undoes this one leaves the floor.
             Some(held) => (held.fence, held.floored && held.seq == ask.seq),
             None => {
+                // The time as well: a store that comes back may have lost the last moments of a floor.
                 let floor = self.floor.map_or(Fence::NONE, |floor| floor.fence);
                 (floor.next().max(Fence(now.as_micros())), self.floor.is_none())
             }

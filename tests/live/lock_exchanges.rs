@@ -2,7 +2,11 @@
 
 use tower_singleflight::{Mutex, MutexGuard, backend::Redis};
 
-use crate::support::{Proxy, Server, fleet::until, locks::places};
+use crate::support::{
+    Proxy, Server,
+    fleet::until,
+    locks::{places, waiters},
+};
 
 /// One process: its mutex, and a proxy in front of each server.
 struct Process {
@@ -51,7 +55,7 @@ impl Process {
         let waiting = tokio::spawn(async move { mutex.lock().await.unwrap() });
         let [name, _] = places("paid", "exchanges");
         for server in servers {
-            until(true, async || server.run(&["HEXISTS", &name, "w"]).await).await;
+            until(1, async || waiters(server, &name).await).await;
         }
         async { waiting.await.unwrap() }
     }

@@ -16,7 +16,7 @@ use crate::support::{
     calls::{LONG, PATIENCE},
     fleet::until,
     forge,
-    locks::{acquire, ask, back, grant, places, waiting},
+    locks::{Laid, acquire, ask, back, floor_of, grant, places, waiters, waiting},
 };
 
 /// The floors of these tests outlive their leases for so many milliseconds.
@@ -42,15 +42,13 @@ async fn names(server: &Server) -> Vec<String> {
     names
 }
 
-/// All fields of a lock, sorted.
-async fn fields(server: &Server, name: &str) -> Vec<String> {
-    let mut fields: Vec<String> = server.run(&["HKEYS", name]).await;
-    fields.sort();
-    fields
+/// What lies there of a lock that is held.
+async fn laid(server: &Server, name: &str) -> Laid {
+    Laid::read(server, name).await.expect("it is held")
 }
 
 /// Who waits is granted the lock in the order of coming, where it hears, under the number of its request and a fence that
-/// grows by one. What it asked for lies under its ticket until then, and is gone with it.
+/// grows by one. What it asked for lies in its place until then, and is gone with it.
 ///
 /// Fails if a grant goes to another replica, names another request, or leaves something behind.
 #[tokio::test]
@@ -61,18 +59,21 @@ async fn it_passes_from_one_to_the_next() {
     let [name, floor] = places("grants", "pass");
     let (mut at_b, mut at_c) = (b.grants(&lock), c.grants(&lock));
     let fence = grant(&a, &lock, ask("a", LONG)).await;
-    assert_eq!(fields(&server, &name).await, ["f", "n", "s", "t"]);
+    let mut held = Laid { token: "a".to_owned(), seq: 1, first: true, about: None, places: Vec::new() };
+    assert_eq!(laid(&server, &name).await, held);
     acquire(&b, &lock, Acquire { seq: 5, ..waiting("b", 0) }).await;
     acquire(&c, &lock, Acquire { seq: 9, ..waiting("c", u64::MAX) }).await;
-    let (zeros, all) = ("0".repeat(16), "f".repeat(16));
-    assert_eq!(fields(&server, &name).await, [&*zeros, "f", &*all, "n", "s", "t", "w"]);
+    held.places = vec![(0, "b".to_owned()), (u64::MAX, "c".to_owned())];
+    assert_eq!(laid(&server, &name).await, held);
     assert!(a.release(&lock, back("a")).await.unwrap());
     assert_eq!(told(&mut at_b).await, Grant { ticket: 0, seq: 5, fence: fence.next() });
-    assert_eq!(fields(&server, &name).await, ["f", &*all, "s", "t", "w"]);
-    assert_eq!(server.run::<String>(&["GET", &floor]).await, fence.next().0.to_string());
+    let places = held.places.split_off(1);
+    assert_eq!(laid(&server, &name).await, Laid { token: "b".to_owned(), seq: 5, first: false, about: None, places });
+    assert_eq!(floor_of(&server, &floor).await, Some(fence.next()));
     assert!(b.release(&lock, Release { seq: 6, ..back("b") }).await.unwrap());
     assert_eq!(told(&mut at_c).await, Grant { ticket: u64::MAX, seq: 9, fence: fence.next().next() });
-    assert_eq!(fields(&server, &name).await, ["f", "s", "t"]);
+    let held = Laid { token: "c".to_owned(), seq: 9, first: false, about: None, places: Vec::new() };
+    assert_eq!(laid(&server, &name).await, held);
     assert!(c.release(&lock, Release { seq: 10, ..back("c") }).await.unwrap());
     assert_eq!(names(&server).await, [floor.as_str()]);
     // Neither of them hears of what is another's.
@@ -144,7 +145,8 @@ async fn who_is_gone_is_passed_over() {
         a.release(&lock, back("a")).await.unwrap();
         if hears {
             assert_eq!(told(&mut grants).await, Grant { ticket: 3, seq: 1, fence: fence.next() });
-            assert_eq!(fields(&server, &name).await, ["f", "s", "t"]);
+            let held = Laid { token: "b".to_owned(), seq: 1, first: false, about: None, places: Vec::new() };
+            assert_eq!(laid(&server, &name).await, held);
             assert!(server.run::<i64>(&["PTTL", &name]).await > 3_000_000);
             b.release(&lock, back("b")).await.unwrap();
         }
@@ -158,7 +160,7 @@ async fn who_is_gone_is_passed_over() {
     until(2, async || inboxes(&server).await).await;
     a.release(&lock, back("a")).await.unwrap();
     assert_eq!(names(&server).await, [floor.as_str()]);
-    assert_eq!(server.run::<String>(&["GET", &floor]).await, fence.0.to_string());
+    assert_eq!(floor_of(&server, &floor).await, Some(fence));
     assert!(server.run::<i64>(&["PTTL", &floor]).await <= 3_600_000 + LINGER);
 }
 
@@ -194,7 +196,7 @@ async fn a_grant_is_heard_where_it_was_made_or_nowhere() {
     let mut grants = waits.grants(&lock);
     acquire(&waits, &lock, waiting("b", 1)).await;
     let [name, _] = places("grants", "moved");
-    until(true, async || new.run::<bool>(&["HEXISTS", &name, "w"]).await).await;
+    until(1, async || waiters(&new, &name).await).await;
     let () = new.run(&["REPLICAOF", "NO", "ONE"]).await;
     let () = old.run(&["REPLICAOF", "127.0.0.1", &new.port().to_string()]).await;
     until(true, async || new.run::<String>(&["INFO", "replication"]).await.contains("state=online")).await;
@@ -202,7 +204,7 @@ async fn a_grant_is_heard_where_it_was_made_or_nowhere() {
     assert!(after.release(&lock, back("a")).await.unwrap());
     assert!(grant(&after, &lock, ask("c", LONG)).await > fence);
     // What was published before has come when this has.
-    until("c".to_owned(), async || old.run::<String>(&["HGET", &name, "t"]).await).await;
+    until("c".to_owned(), async || laid(&old, &name).await.token).await;
     assert_eq!(inboxes(&old).await, 2, "both still listen there");
     let digest = lock.digest();
     let last = [&7_u64.to_be_bytes()[..], b"000000000000002a"].concat();
@@ -226,10 +228,10 @@ async fn replicas_have_what_was_granted() {
     drop(gone);
     until(2, async || inboxes(&primary).await).await;
     a.release(&lock, back("a")).await.unwrap();
-    let fence = told(&mut grants).await.fence.0.to_string();
-    until(fence, async || follower.run::<String>(&["GET", &floor]).await).await;
-    assert_eq!(follower.run::<String>(&["HGET", &name, "t"]).await, "b");
-    assert_eq!(fields(&follower, &name).await, ["f", "s", "t"]);
+    let fence = told(&mut grants).await.fence;
+    until(Some(fence), async || floor_of(&follower, &floor).await).await;
+    let held = Laid { token: "b".to_owned(), seq: 1, first: false, about: None, places: Vec::new() };
+    assert_eq!(laid(&follower, &name).await, held);
 }
 
 /// A place that a younger request has noted stays when the one before is undone, and goes with the younger one; a late
@@ -249,11 +251,11 @@ async fn late_requests_change_no_place() {
     // Undone, but for the younger one.
     let give_up = |seq| Release { seq, undo: true, ticket: Some(1), ..back("b") };
     assert!(!b.release(&lock, give_up(1)).await.unwrap());
-    assert_eq!(server.run::<usize>(&["HSTRLEN", &name, "w"]).await, 42);
+    assert_eq!(laid(&server, &name).await.places, [(1, "b".to_owned())]);
     // Of the holder, and older than what it holds by.
     let late = Acquire { seq: 3, ..waiting("a", 2) };
     assert!(matches!(acquire(&a, &lock, late).await, Acquired::Taken(_)));
-    assert_eq!(server.run::<usize>(&["HSTRLEN", &name, "w"]).await, 42);
+    assert_eq!(laid(&server, &name).await.places, [(1, "b".to_owned())]);
     assert!(a.release(&lock, Release { seq: 4, ..back("a") }).await.unwrap());
     let Grant { ticket, seq, .. } = told(&mut at_b).await;
     assert_eq!((ticket, seq), (1, 2));
@@ -266,7 +268,7 @@ async fn late_requests_change_no_place() {
     assert!(server.run::<i64>(&["PTTL", &name]).await > 7_200_000);
     acquire(&b, &lock, with(7, 1)).await;
     assert!(!b.release(&lock, give_up(7)).await.unwrap());
-    assert_eq!(fields(&server, &name).await, ["f", "s", "t"]);
+    assert_eq!(laid(&server, &name).await.places, []);
 }
 
 /// A thousand and more may wait; each is granted it in its turn, wherever it waits, and those for whom there is no place are
@@ -290,21 +292,21 @@ async fn a_long_queue_is_bounded_and_in_order() {
     }
     // Coming again takes no second place.
     acquire(&replicas[1], &lock, waiting("1", 1)).await;
-    assert_eq!(server.run::<usize>(&["HSTRLEN", &name, "w"]).await, PLACES * 42);
-    assert_eq!(fields(&server, &name).await.len(), PLACES + 5);
+    assert_eq!(laid(&server, &name).await.tickets(), (1..=full).collect::<Vec<_>>());
     // Who gives up makes room for one, at the end.
     a.release(&lock, Release { ticket: Some(7), ..back("7") }).await.unwrap();
     for ticket in [full + 11, full + 12] {
         acquire(&replicas[at(ticket)], &lock, waiting(&ticket.to_string(), ticket)).await;
     }
-    assert_eq!(server.run::<usize>(&["HSTRLEN", &name, "w"]).await, PLACES * 42);
+    let waiting: Vec<_> = (1..=full).filter(|ticket| *ticket != 7).chain([full + 11]).collect();
+    assert_eq!(laid(&server, &name).await.tickets(), waiting);
     let mut holder = "0".to_owned();
-    for ticket in (1..=full).filter(|ticket| *ticket != 7).chain([full + 11]) {
+    for ticket in waiting {
         a.release(&lock, back(&holder)).await.unwrap();
         assert_eq!(told(&mut grants[at(ticket)]).await.ticket, ticket);
         holder = ticket.to_string();
     }
-    assert_eq!(fields(&server, &name).await, ["f", "s", "t"]);
+    assert_eq!(laid(&server, &name).await.places, []);
     a.release(&lock, back(&holder)).await.unwrap();
     assert_eq!(names(&server).await, [floor.as_str()]);
 }

@@ -238,20 +238,25 @@ async fn what_others_put_there_is_removed() {
     let at = fixture().await;
     let lock = LockName::new("foreign");
     let [name, floor] = places("locks", "foreign");
-    let junk: [&[&str]; 7] = [
+    // Without an end, and one of which the end is missing.
+    let endless = format!("sfl\u{1}{}", "\0".repeat(29));
+    let cut = &endless[..32];
+    let junk: [&[&str]; 9] = [
         &["SET", &name, "x"],
+        &["SET", &name, "sfl\u{1}"],
+        &["SET", &name, cut],
+        &["SET", &name, &endless],
         &["RPUSH", &name, "x"],
         &["RPUSH", &floor, "x"],
         &["SET", &floor, "junk"],
+        &["SET", &floor, "12345678"],
         &["SET", &floor, "9007199254740993"],
-        &["HSET", &name, "t", "somebody"],
-        &["HSET", &name, "x", "y", "w", "junk"],
     ];
     for command in junk {
         let () = at.server.run(&["FLUSHALL"]).await;
         let _: redis::Value = at.server.run(command).await;
         assert_eq!(at.redis.inspect(&lock).await.unwrap(), None, "{command:?}");
-        assert_eq!(at.redis.extend(&lock, "a", Some(1), LONG).await.unwrap() == Extended::Gone, command[2] != "t");
+        assert_eq!(at.redis.extend(&lock, "a", Some(1), LONG).await.unwrap() == Extended::Gone, command[2] != endless);
         assert!(!at.redis.raise(&lock, "a", Fence(1)).await.unwrap());
         assert!(!at.redis.release(&lock, back("a")).await.unwrap());
         let now = Fence(micros(&at.server).await);

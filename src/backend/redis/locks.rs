@@ -18,6 +18,9 @@ use crate::{
     protocol::lock::{Extended, Release},
 };
 
+/// What the lock's string begins with.
+const MAGIC: &[u8] = b"sfl\x01";
+
 impl Locks for Redis {
     fn locals(&self) -> &Locals {
         &self.0.locals
@@ -59,35 +62,32 @@ impl Inner {
             }
             None => Default::default(),
         };
-        let (seq, ttl, linger) = (seq.to_string(), millis(ttl), millis(self.settings.linger));
+        let (seq, lease) = (seq.to_string(), millis(ttl));
+        // Added up here, and sent as digits that the server need not write.
+        let life = if sole { (lease + millis(self.settings.linger)).to_string() } else { String::new() };
+        let lease = lease.to_string();
         let mut args = vec![
             token.as_bytes(),
             seq.as_bytes(),
-            ttl.as_bytes(),
-            linger.as_bytes(),
-            if sole { b"1" } else { b"0" },
+            lease.as_bytes(),
+            life.as_bytes(),
             ticket.as_bytes(),
             inbox.as_bytes(),
         ];
         args.extend(metadata.as_deref().map(str::as_bytes));
         let (answer, replicas) = self.on_lock(&script::LOCK_ACQUIRE, key, &args, self.wait(key).as_ref()).await?;
-        match number(&answer, 0)? {
-            1 => {
-                acknowledged(key, &replicas)?;
-                Ok(Acquired::Granted(Fence(number(&answer, 1)?)))
-            }
-            2 => {
-                let left = Duration::from_millis(number(&answer, 1)?);
-                let Value::Array(mut values) = answer else { return Err(Failure::odd(&answer)) };
-                Ok(Acquired::Taken { left, metadata: values.pop().and_then(text) })
-            }
-            _ => Err(Failure::odd(&answer)),
+        let first = number(&answer, 0)?;
+        if let Value::Array(mut values) = answer {
+            let metadata = values.pop().and_then(body).map(|bytes| text(&bytes));
+            return Ok(Acquired::Taken { left: Duration::from_millis(first), metadata });
         }
+        acknowledged(key, &replicas)?;
+        Ok(Acquired::Granted(Fence(first)))
     }
 
     async fn extend(&self, key: &LockKey, token: &str, seq: Option<u64>, ttl: Duration) -> Result<Extended, Failure> {
         let seq = seq.map(|seq| seq.to_string()).unwrap_or_default();
-        let (ttl, linger) = (millis(ttl), millis(self.settings.linger));
+        let (ttl, linger) = (millis(ttl).to_string(), millis(self.settings.linger).to_string());
         let args = [token.as_bytes(), seq.as_bytes(), ttl.as_bytes(), linger.as_bytes()];
         let (answer, replicas) = self.on_lock(&script::LOCK_EXTEND, key, &args, self.wait(key).as_ref()).await?;
         match number(&answer, 0)? {
@@ -116,7 +116,7 @@ impl Inner {
     }
 
     async fn raise(&self, key: &LockKey, token: &str, fence: Fence) -> Result<bool, Failure> {
-        let (fence, linger) = (fence.0.to_string(), millis(self.settings.linger));
+        let (fence, linger) = (fence.0.to_string(), millis(self.settings.linger).to_string());
         let args = [token.as_bytes(), fence.as_bytes(), linger.as_bytes()];
         let (answer, _) = self.on_lock(&script::LOCK_RAISE, key, &args, None).await?;
         Ok(number(&answer, 0)? == 1)
@@ -124,18 +124,13 @@ impl Inner {
 
     async fn inspect(&self, key: &LockKey) -> Result<Option<Holding>, Failure> {
         let name = self.names.lock(key);
-        let (mut lifetime, mut read) = (redis::cmd("PTTL"), redis::cmd("HMGET"));
+        let (mut lifetime, mut read) = (redis::cmd("PTTL"), redis::cmd("GET"));
         lifetime.arg(&name);
-        read.arg(&name).arg("t").arg("f").arg("m");
+        read.arg(&name);
         // The lifetime first: if another one takes the lock in between, it seems to hold it for less time than it does.
         let [left, answer] = self.lock_lane(key).reads([&lifetime, &read]).await?;
-        let (Value::Int(left @ 0..), Value::Array(values)) = (left, answer) else { return Ok(None) };
-        let left = Duration::from_millis(left.unsigned_abs());
-        let mut values = values.into_iter().map(text);
-        let mut next = || values.next().flatten();
-        let (Some(token), Some(fence), metadata) = (next(), next(), next()) else { return Ok(None) };
-        let fence = fence.parse().map_err(|_| Failure::new(ErrorKind::Protocol, "redis told a fence that is none"))?;
-        Ok(Some(Holding { token, fence: Fence(fence), left, metadata }))
+        let (Value::Int(left @ 0..), Some(bytes)) = (left, body(answer)) else { return Ok(None) };
+        Ok(holding(&bytes, Duration::from_millis(left.unsigned_abs())))
     }
 
     async fn on_lock(
@@ -162,7 +157,7 @@ impl Inner {
         let patience = key.patience.min(self.settings.body_timeout / 2);
         let mut command = redis::cmd("WAIT");
         // No patience at all would be taken for patience without an end.
-        command.arg(key.replicas).arg(millis(patience));
+        command.arg(key.replicas).arg(millis(patience).to_string());
         (key.replicas > 0).then_some(command)
     }
 }
@@ -179,15 +174,35 @@ fn acknowledged(key: &LockKey, answer: &Value) -> Result<(), Failure> {
 }
 
 /// Whole milliseconds, rounded up; a key without any would be deleted.
-fn millis(duration: Duration) -> String {
-    record::millis(duration).max(1).to_string()
+fn millis(duration: Duration) -> u64 {
+    record::millis(duration).max(1)
 }
 
 fn digits(ticket: u64) -> String {
     hex(&ticket.to_be_bytes())
 }
 
-/// A string, if there is one. What is not UTF-8 was put there by somebody else, and is shown as far as it can be.
-fn text(value: Value) -> Option<Arc<str>> {
-    body(value).map(|bytes| String::from_utf8_lossy(&bytes).into())
+/// Who holds a lock, as `lock.lua` writes it; nobody if somebody else wrote it.
+fn holding(mut bytes: &[u8], left: Duration) -> Option<Holding> {
+    take(&mut bytes, 4).filter(|magic| *magic == MAGIC)?;
+    let _seq = take(&mut bytes, 8)?;
+    let fence = u64::from_be_bytes(take(&mut bytes, 8)?.try_into().ok()?);
+    let _first_and_places = take(&mut bytes, 5)?;
+    let (token, about) = (counted(&mut bytes)?, counted(&mut bytes)?);
+    let metadata = about.strip_prefix(b"=").map(text);
+    Some(Holding { token: text(token), fence: Fence(fence), left, metadata })
+}
+
+fn counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let count = u32::from_be_bytes(take(bytes, 4)?.try_into().ok()?);
+    take(bytes, usize::try_from(count).ok()?)
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    bytes.split_off(..count)
+}
+
+/// What is not UTF-8 was put there by somebody else, and is shown as far as it can be.
+fn text(bytes: &[u8]) -> Arc<str> {
+    String::from_utf8_lossy(bytes).into()
 }

@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! ACL SETUSER shop on >password ~sf1:shop:* &sf1:shop:inbox:* -@all
-//!     +ping +subscribe +publish +evalsha +eval +time +get +set +getrange +setrange +exists +rename +unlink
+//!     +ping +subscribe +publish +evalsha +eval +time +get +mget +set +getrange +setrange +exists +rename +unlink
 //!     +pttl +pexpire +hget +hmget +hset +hdel +wait
 //! ```
 //!
@@ -32,7 +32,7 @@
 //! | `sf1:<prefix>:{<digest>}:r` | the record of a key: a header, the key, the payload |
 //! | `sf1:<prefix>:{<digest>}:s` | the state of the flight in the air, a hash; also what variants of the key share |
 //! | `sf1:<prefix>:{<digest>}:t:<owner>` | a large record on its way, kept for 30 s at most |
-//! | `sf1:<prefix>:lock:{<name>}` | a lock: who holds it, and who waits for what, a hash that ends with the lease |
+//! | `sf1:<prefix>:lock:{<name>}` | a lock: who holds it, and who waits for what, a string that ends with the lease |
 //! | `sf1:<prefix>:lock:{<name>}:f` | a fence below all fences to come of that lock |
 //! | `sf1:<prefix>:inbox:<random>` | the channel of one replica |
 //!

@@ -79,8 +79,8 @@ async fn they_grow_on_a_quorum_when_they_are_asked_for() {
         gone(&servers, NAME).await;
         // Of two nodes one is ahead by an hour. The next holder has the other one of them, and not this one.
         let ahead = &servers[(round + 1) % 3];
-        assert!(ahead.run::<Option<u64>>(&["GET", floor]).await.is_some_and(|floor| floor >= fence.0));
-        ahead.set(floor, last.0.to_string(), Some(600_000)).await;
+        assert!(floor_of(ahead, floor).await.is_some_and(|floor| floor >= fence));
+        ahead.set(floor, last.0.to_be_bytes().to_vec(), Some(600_000)).await;
         let other = &servers[(round + 2) % 3];
         other.pause();
         let guard = mutex.lock().await.unwrap();

@@ -24,7 +24,7 @@ use tower_singleflight::{LockError, Mutex, MutexGuard, backend::Redis, mutex::No
 use crate::support::{
     Server,
     fleet::{APP, until},
-    locks::places,
+    locks::{Laid, floor_of, places, waiters},
 };
 
 /// Far longer than any test is patient.
@@ -76,7 +76,7 @@ async fn warm(servers: &[Server]) {
 
 /// The token under which a server knows the lock to be held.
 async fn holder(server: &Server, name: &str) -> Option<String> {
-    server.run(&["HGET", &places(APP, name)[0], "t"]).await
+    Laid::read(server, &places(APP, name)[0]).await.map(|laid| laid.token)
 }
 
 /// Waits until the servers know nothing of the lock, except its floor if it had one.
@@ -95,21 +95,18 @@ async fn empty(servers: &[Server]) {
 
 /// Waits until so many have a place in line on a server.
 async fn waiting(server: &Server, name: &str, places_taken: usize) {
-    let (mut connection, name) = (server.connection().await, &places(APP, name)[0]);
-    let length =
-        async || -> usize { redis::cmd("HSTRLEN").arg(name).arg("w").query_async(&mut connection).await.unwrap() };
-    until(places_taken * 42, length).await;
+    until(places_taken, async || waiters(server, &places(APP, name)[0]).await).await;
 }
 
 /// Waits until so many wait for the lock: each has a place in line on more than half of the servers.
 async fn in_line(servers: &[Server], name: &str, contenders: usize) {
     let quorum = servers.len() / 2 + 1;
     until(true, async || {
-        let mut length = 0;
+        let mut count = 0;
         for server in servers {
-            length += server.run::<usize>(&["HSTRLEN", &places(APP, name)[0], "w"]).await;
+            count += waiters(server, &places(APP, name)[0]).await;
         }
-        length >= contenders * quorum * 42
+        count >= contenders * quorum
     })
     .await;
 }

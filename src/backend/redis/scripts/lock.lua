@@ -1,98 +1,71 @@
 -- Shared by the scripts of locks: stands between lib.lua and each of them.
 --
--- A lock is a hash that ends with its lease:
---   t  token of the holder                m  what it tells of itself, if anything
---   s  its last request that counted      n  1 if there was no floor before it, nor another attempt
---   f  its fence                          w  queue of those who wait
--- and under each ticket in the queue what its request asked for.
--- Its floor is a string, a fence below every fence to come, which outlives it.
+-- A lock is one string that ends with its lease, because what a script costs is the commands it runs:
+--   4   'sfl' and the version of this format
+--   8   last request of the holder that counted        8   its fence
+--   1   1 if there was no floor before it, nor another attempt
+--   4   how many wait
+--   4+  token of the holder                            4+  what it tells of itself
+-- and then, in order, a place for each of those who wait, with what its request asked for:
+--   17  ticket, in digits, and a colon                 24  inbox, in digits
+--   8   request
+--   1+  lease, in ms                                   1+  the same of the floor, or empty if others decide as well
+--   4+  token                                          4+  what it tells of itself
+-- `1+` and `4+` are a length and so many bytes; what a holder tells of itself, if anything, stands behind a `=`.
+-- Requests are counted by one process, hence far below what a double holds exactly.
 --
--- The queue is one string, so that nobody who waits for nothing pays for a structure: places of 42 bytes, each a ticket
--- of 16 digits, a colon, an inbox of 24 digits, and a space. Requests are counted by one process, hence far below what
--- a double holds exactly.
+-- Its floor is another string of 8 bytes, a fence below every fence to come, which outlives it. Where digits are not
+-- needed there are none: to write those of one number takes as long as a command.
 
 -- As in the model.
 local PLACES, LEAP = 1024, 2 ^ 32
 
--- Where the place of a ticket begins, if it has one. No other digits stand before a colon.
-local function find(queue, ticket)
-  return ticket ~= '' and string.find(queue, ticket .. ':', 1, true)
+local MAGIC, HEAD, PLACE = 'sfl\1', '>c4I8I8BI4I4c0I4c0', '>c17c24I8Bc0Bc0I4c0I4c0'
+
+-- The lock that a string is, if there is one. What somebody else put there is none, and is written over: also what is no
+-- string, which `MGET` tells as nothing.
+local function read(text)
+  if text and string.sub(text, 1, 4) == MAGIC then
+    local whole, _, seq, fence, first, places, token, about, at = pcall(struct.unpack, HEAD, text)
+    if whole then
+      local queue = string.sub(text, at)
+      return { seq = seq, fence = fence, first = first, places = places, token = token, about = about, queue = queue }
+    end
+  end
 end
 
--- Takes a place out of the queue.
-local function leave(key, queue, ticket)
-  local at = find(queue, ticket)
-  if at then
-    redis.call('HDEL', key, ticket)
-    queue = string.sub(queue, 1, at - 1) .. string.sub(queue, at + 42)
-  end
-  return queue
+-- Writes it, with a lifetime as `SET` wants it.
+local function write(key, lock, ...)
+  local token, about = lock.token, lock.about
+  local head = struct.pack(HEAD, MAGIC, lock.seq, lock.fence, lock.first, lock.places, #token, token, #about, about)
+  redis.call('SET', key, head .. lock.queue, ...)
 end
 
--- Writes the queue if it has changed.
-local function requeue(key, before, queue)
-  if queue == '' and before ~= '' then
-    redis.call('HDEL', key, 'w')
-  elseif queue ~= before then
-    redis.call('HSET', key, 'w', queue)
-  end
+-- Where the place of a ticket begins, if it has one. No other digits stand before a colon, unless in a text of somebody who
+-- has guessed 64 random bits.
+local function find(lock, ticket)
+  return lock and ticket ~= '' and string.find(lock.queue, ticket .. ':', 1, true)
+end
+
+-- Puts what is given into the stead of the place that begins there.
+local function replace(lock, at, place)
+  local rest = select(8, struct.unpack(PLACE, lock.queue, at))
+  lock.queue = string.sub(lock.queue, 1, at - 1) .. place .. string.sub(lock.queue, rest)
+end
+
+-- Takes out the place that begins there.
+local function leave(lock, at)
+  replace(lock, at, '')
+  lock.places = lock.places - 1
 end
 
 -- The floor, or nil. What is no fence, or so great that it would stop all later ones from growing, is none (see `seen`).
-local function floor_of(key)
-  local fence = tonumber(ours('GET', key) or nil)
+local function floor_of(text)
+  local fence = text and #text == 8 and struct.unpack('>I8', text)
   return fence and fence >= 1 and fence <= 2 ^ 52 and fence or nil
 end
 
 -- Raises the floor to `fence`, unless it is higher, and lets it live for `left` ms.
 local function raise_floor(key, floor, fence, left)
-  redis.call('SET', key, int(math.max(floor or 0, fence)), 'PX', int(left))
-end
-
--- Tells an inbox of this server that the lock is its own; returns whether somebody hears. A replica must not pass it on: who
--- hears there, where it lost its primary, would believe what is granted to another one here.
-local function hears(channel, text)
-  redis.set_repl(redis.REPL_NONE)
-  local heard = redis.call('PUBLISH', channel, text)
-  redis.set_repl(redis.REPL_ALL)
-  return heard > 0
-end
-
--- Grants the lock to the first of those in `queue` whose inbox hears; `state` is who held it. Its fence is never below the
--- floor, so the next one is above it. `floored` is '1' if the floor that was its own is gone. The message goes out when the
--- lock is written: it is the grant. What nobody has heard of is written over, so the floor waits for the one that did.
-local function pass_on(key, floor, state, floored, queue, digest, channel)
-  local fence, gone = tonumber(state[3]) + 1, {}
-  while queue ~= '' do
-    local ticket, inbox = string.sub(queue, 1, 16), string.sub(queue, 18, 41)
-    local asked = redis.call('HGET', key, ticket)
-    queue = string.sub(queue, 43)
-    gone[#gone + 1] = ticket
-    if asked then
-      local token, seq, ttl, linger, sole, metadata = cmsgpack.unpack(asked)
-      local fields = { 't', token, 's', seq, 'f', int(fence) }
-      local function set(field, value)
-        if value then
-          fields[#fields + 1] = field
-          fields[#fields + 1] = value
-        else
-          gone[#gone + 1] = field
-        end
-      end
-      set('m', metadata)
-      set('n', floored)
-      set('w', queue ~= '' and queue)
-      redis.call('HDEL', key, unpack(gone))
-      redis.call('HSET', key, unpack(fields))
-      redis.call('PEXPIRE', key, ttl)
-      if hears(channel .. inbox, message(6, digest, fence) .. struct.pack('>I8', tonumber(seq)) .. ticket) then
-        if sole == '1' then
-          raise_floor(floor, nil, fence, ttl + linger)
-        end
-        return
-      end
-      gone = {}
-    end
-  end
-  redis.call('UNLINK', key)
+  redis.call('SET', key, struct.pack('>I8', math.max(floor or 0, fence)), 'PX', left)
 end

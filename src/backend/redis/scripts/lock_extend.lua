@@ -6,25 +6,20 @@
 --         {2}                       nobody holds it
 --         {3}                       another one does
 
-local state = ours('HMGET', KEYS[1], 't', 's', 'f')
-if state[1] ~= ARGV[1] then
-  return { state[1] and 3 or 2 }
+local stored = redis.call('MGET', KEYS[1], KEYS[2])
+local lock, floor = read(stored[1]), floor_of(stored[2])
+if not lock or lock.token ~= ARGV[1] then
+  return { lock and 3 or 2 }
 end
-local last, fence = tonumber(state[2]), tonumber(state[3])
-local asked = tonumber(ARGV[2]) or last + LEAP
-local left
-if asked >= last then
-  if asked > last then
-    last = asked
-    redis.call('HSET', KEYS[1], 's', int(asked))
-  end
-  left = ARGV[3]
-  redis.call('PEXPIRE', KEYS[1], left)
+local asked = tonumber(ARGV[2]) or lock.seq + LEAP
+local left = ARGV[3]
+if asked >= lock.seq then
+  lock.seq = asked
+  write(KEYS[1], lock, 'PX', left)
 else
   left = redis.call('PTTL', KEYS[1])
 end
-local floor = floor_of(KEYS[2])
-if floor and floor >= fence then
-  raise_floor(KEYS[2], floor, fence, left + ARGV[4])
+if floor and floor >= lock.fence then
+  raise_floor(KEYS[2], floor, lock.fence, left + ARGV[4])
 end
-return { 1, fence, last }
+return { 1, lock.fence, lock.seq }

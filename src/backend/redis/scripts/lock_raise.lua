@@ -4,11 +4,12 @@
 -- ARGV  token, fence, linger (ms)
 -- Returns 1 if the token holds the lock, else 0
 
-local state = ours('HMGET', KEYS[1], 't', 'f')
-if state[1] ~= ARGV[1] then
+local stored = redis.call('MGET', KEYS[1], KEYS[2])
+local lock, floor = read(stored[1]), floor_of(stored[2])
+if not lock or lock.token ~= ARGV[1] then
   return 0
 end
-local fence = math.max(tonumber(state[2]), tonumber(ARGV[2]))
-redis.call('HSET', KEYS[1], 'f', int(fence))
-raise_floor(KEYS[2], floor_of(KEYS[2]), fence, redis.call('PTTL', KEYS[1]) + ARGV[3])
+lock.fence = math.max(lock.fence, tonumber(ARGV[2]))
+write(KEYS[1], lock, 'KEEPTTL')
+raise_floor(KEYS[2], floor, lock.fence, redis.call('PTTL', KEYS[1]) + ARGV[3])
 return 1

@@ -4,27 +4,54 @@
 -- ARGV  token, its request, ticket or nothing, '1' if the lock was never held by one who knew, digest, channel prefix
 -- Returns 1 if the token held it, else 0
 
-local ticket = ARGV[3]
-local state = ours('HMGET', KEYS[1], 't', 's', 'f', 'n', 'w')
-local queue, seq = state[5] or '', tonumber(ARGV[2])
-local others = queue
-if find(queue, ticket) then
-  -- A place that a younger request has noted is kept.
-  local asked = redis.call('HGET', KEYS[1], ticket)
-  local _, noted = cmsgpack.unpack(asked or cmsgpack.pack('', '0'))
-  if tonumber(noted) <= seq then
-    others = leave(KEYS[1], queue, ticket)
+-- Tells an inbox of this server that the lock is its own; returns whether somebody hears. A replica must not pass it on: who
+-- hears there, where it lost its primary, would believe what is granted to another one here.
+local function hears(channel, text)
+  redis.set_repl(redis.REPL_NONE)
+  local heard = redis.call('PUBLISH', channel, text)
+  redis.set_repl(redis.REPL_ALL)
+  return heard > 0
+end
+
+local lock, seq = read(redis.call('MGET', KEYS[1])[1]), tonumber(ARGV[2])
+if not lock then
+  return 0
+end
+-- A place that a younger request has noted is kept.
+local at = find(lock, ARGV[3])
+if at and select(3, struct.unpack(PLACE, lock.queue, at)) <= seq then
+  leave(lock, at)
+else
+  at = nil
+end
+if lock.token ~= ARGV[1] or lock.seq > seq then
+  if at then
+    write(KEYS[1], lock, 'KEEPTTL')
+  end
+  return 0
+end
+
+-- The floor goes only if nothing but the attempt with this request has made it. Who is next makes it then.
+local own = ARGV[4] == '1' and lock.first == 1 and lock.seq == seq
+local clear = own and floor_of(redis.call('MGET', KEYS[2])[1]) == lock.fence
+if clear then
+  redis.call('UNLINK', KEYS[2])
+end
+
+-- To the first whose inbox hears. Its fence is never below the floor, so the next one is above it. The message goes out when
+-- the lock is written: it is the grant. What nobody has heard of is written over, so the floor waits for the one that did.
+lock.fence, lock.first = lock.fence + 1, clear and 1 or 0
+while lock.queue ~= '' do
+  local ticket, inbox, request, lease, life, token, about, rest = struct.unpack(PLACE, lock.queue)
+  lock.seq, lock.token, lock.about = request, token, about
+  lock.queue, lock.places = string.sub(lock.queue, rest), lock.places - 1
+  write(KEYS[1], lock, 'PX', lease)
+  if hears(ARGV[6] .. inbox, message(6, ARGV[5], lock.fence) .. struct.pack('>I8', request) .. string.sub(ticket, 1, 16)) then
+    if life ~= '' then
+      raise_floor(KEYS[2], nil, lock.fence, life)
+    end
+    return 1
   end
 end
-if state[1] == ARGV[1] and tonumber(state[2]) <= seq then
-  -- The floor goes only if nothing but the attempt with this request has made it.
-  local own = ARGV[4] == '1' and state[4] and tonumber(state[2]) == seq
-  local clear = own and floor_of(KEYS[2]) == tonumber(state[3])
-  if clear then
-    redis.call('UNLINK', KEYS[2])
-  end
-  pass_on(KEYS[1], KEYS[2], state, clear and '1', others, ARGV[5], ARGV[6])
-  return 1
-end
-requeue(KEYS[1], queue, others)
-return 0
+redis.call('UNLINK', KEYS[1])
+return 1
