@@ -12,6 +12,10 @@ mod words;
 
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "the model is as large as a library, and its parts see each other")]
+mod explore;
+
+#[cfg(test)]
+#[allow(unreachable_pub, reason = "the model is as large as a library, and its parts see each other")]
 mod model;
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use core::mem;
 
 use super::{
     super::{
+        explore::Broken,
         lease::Fence,
         quorum::{Hold, Round, Term, Verdict, Vote},
     },
-    check::{Broken, Event, Trail},
+    event::{Event, Trail},
     mutants::Mutation,
     world::{Asking, Holding, LONG, Op, Phase, Reply, Request, SHORT, Setup, Waiting, World, place},
 };

@@ -29,9 +29,8 @@
 //!
 //! Assumed are that clocks drift by no more than what is taken off, and that a node does not lose what it granted.
 
-mod check;
 mod contender;
-mod explore;
+mod event;
 mod mutants;
 mod node;
 mod runs;

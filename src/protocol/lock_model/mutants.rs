@@ -1,12 +1,12 @@
 //! The check can fail: every mistake is found, and breaks the promise it ought to break.
 
 use super::{
-    explore::explore,
+    super::explore::{explore, mutants},
     runs::{
         ALONE, ALONE_LATE, FENCED, FENCED_LATE, FENCED_WAITING, PAIR, STEPPING, TRIO, TRIO_FAST, TRIO_WAITING, WAITING,
         WAITING_FAULTY,
     },
-    world::Setup,
+    world::{Setup, World},
 };
 
 /// A mistake in a node or in a contender, made where the model calls it.
@@ -60,20 +60,6 @@ pub(super) enum Mutation {
     HoldsWhatIsOver,
     /// Who stops waiting says nothing.
     LeavesSilently,
-}
-
-macro_rules! mutants {
-    ($($name:ident: $mutation:ident in $setup:expr => $promise:literal;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                let report = explore(&Setup { mutation: Some(Mutation::$mutation), ..$setup });
-                let (broken, way) = report.broken.expect("the mistake is found");
-                println!("{broken:?} after {} of {} worlds: {way:?}", way.len(), report.worlds);
-                assert_eq!(broken.promise, $promise, "{broken:?} after {way:?}");
-            }
-        )*
-    };
 }
 
 mutants! {

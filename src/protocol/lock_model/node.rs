@@ -2,12 +2,13 @@
 
 use super::{
     super::{
+        explore::Broken,
         lease::Fence,
         lock::{Acquire, Acquired, Extended, Grant, Lock, Release, Seen},
         quorum::Vote,
         time::{Instant, Store},
     },
-    check::{Broken, Event, Trail},
+    event::{Event, Trail},
     mutants::Mutation,
     world::{Ghost, LINGER, LONG, Message, Node, Op, Passed, Reply, Request, Setup, World, owner},
 };

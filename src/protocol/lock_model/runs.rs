@@ -1,9 +1,9 @@
 //! The configurations, each explored completely.
 
 use super::{
-    check::Event,
-    explore::{Report, explore},
-    world::{Fault, Setup},
+    super::explore::{configurations, explore},
+    event::Event,
+    world::{Fault, Setup, World},
 };
 
 const ANYTHING: &[Fault] = &[Fault::Lose, Fault::LoseReply, Fault::Late, Fault::LateReply, Fault::Crash, Fault::Deaf];
@@ -127,32 +127,6 @@ pub(super) const FENCED: Setup =
 pub(super) const FENCED_LATE: Setup =
     Setup { writes_back: [true, false], prompt: [false, true], horizon: 4, faults: &[(&[Fault::Late], 3)], ..FENCED };
 
-fn run(name: &str, setup: &Setup) -> Report {
-    let report = explore(setup);
-    println!("{name}: {} worlds, {:?}", report.worlds, report.trail.0);
-    if let Some((broken, way)) = &report.broken {
-        let way: String = way.iter().map(|step| format!("  {step:?}\n")).collect();
-        panic!("{name}: {broken:?} after\n{way}");
-    }
-    assert!(report.worlds > 10_000, "{name} is empty");
-    report
-}
-
-macro_rules! configurations {
-    ($($name:ident: $setup:expr => [$($event:ident)*];)*) => {
-        $(
-            #[test]
-            fn $name() {
-                let report = run(stringify!($name), &$setup);
-                for event in [$(Event::$event),*] {
-                    assert!(report.trail.0.contains(&event), "{event:?} was never reached");
-                }
-            }
-        )*
-    };
-}
-
-// Each with what it must have reached, so that no promise is kept for want of an occasion to break it.
 configurations! {
     alone: ALONE => [
         ChangedHands TooLate RecognisedOwn ComesTooLate LateGrant Extended ExtensionRefused ExtensionFailed Shortened

@@ -2,11 +2,12 @@
 
 use super::{
     super::{
+        explore::{Broken, Model},
         lock::{Acquire, Acquired},
         quorum::{Round, Verdict, Vote},
     },
-    check::{Broken, Event, Trail},
     contender::Driver,
+    event::{Event, Trail},
     node::{passes_on, process},
     world::{Asking, Fault, LINGER, LONG, Message, Op, Passed, Phase, Request, Setup, TICK, World},
 };
@@ -39,7 +40,32 @@ pub(super) enum Action {
     },
 }
 
-pub(super) fn actions(world: &World, setup: &Setup) -> Vec<Action> {
+impl Model for World {
+    type Setup = Setup;
+    type Action = Action;
+    type Event = Event;
+    const END: &'static str = "L6";
+
+    fn new(setup: &Setup) -> Self {
+        Self::new(setup)
+    }
+
+    fn actions(&self, setup: &Setup) -> Vec<Action> {
+        actions(self, setup)
+    }
+
+    fn step(&mut self, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
+        act(self, setup, trail, action)?;
+        (0..2).try_for_each(|who| Driver { world: self, setup, trail, who }.look())?;
+        Broken::unless(self.sure().count() < 2, "L1", "two are sure that they hold it")
+    }
+
+    fn rests(&self, setup: &Setup, next: &[Action]) -> Result<(), Broken> {
+        if next.is_empty() { ended(self, setup) } else { Ok(()) }
+    }
+}
+
+fn actions(world: &World, setup: &Setup) -> Vec<Action> {
     let mut actions = Vec::new();
     let may = |fault| world.budget(setup, fault) > 0;
     for (number, request) in world.requests.0.iter().enumerate().filter(|(_, request)| is_next(world, request)) {
@@ -124,12 +150,6 @@ fn is_open(asking: &Asking, node: usize) -> bool {
 fn is_on_its_way(world: &World, who: usize, asking: &Asking, node: usize) -> bool {
     let requests = world.requests.0.iter().filter(|request| !request.late);
     requests.map(|request| (request.from, request.node, request.seq)).any(|sent| sent == (who, node, asking.seq))
-}
-
-pub(super) fn step(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
-    act(world, setup, trail, action)?;
-    (0..2).try_for_each(|who| Driver { world, setup, trail, who }.look())?;
-    Broken::unless(world.sure().count() < 2, "L1", "two are sure that they hold it")
 }
 
 fn act(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
@@ -221,7 +241,7 @@ fn tick(world: &mut World, setup: &Setup, fast: Option<usize>) {
 }
 
 /// Nothing can happen any more: nothing is left behind, or not for longer than its time.
-pub(super) fn ended(world: &World, setup: &Setup) -> Result<(), Broken> {
+fn ended(world: &World, setup: &Setup) -> Result<(), Broken> {
     let at_rest = |phase| matches!(phase, Phase::Idle | Phase::Crashed);
     Broken::unless(world.contenders.iter().all(|contender| at_rest(contender.phase)), "L6", "a contender is stuck")?;
     let mut round = Round::new(setup.nodes.len());

@@ -2,12 +2,13 @@
 
 use super::{
     super::{
+        explore::Broken,
         lease::Fence,
         quorum::{Hold, Wait},
         time::Instant,
     },
-    check::{Broken, Event},
     contender::Driver,
+    event::Event,
     mutants::Mutation,
     world::{Asking, Message, Phase, Waiting},
 };

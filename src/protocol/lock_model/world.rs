@@ -1,13 +1,10 @@
 //! Everything there is: a few nodes with clocks of their own, two contenders, and what is in the air between them.
 
-use core::{
-    hash::{Hash, Hasher},
-    time::Duration,
-};
-use std::hash::DefaultHasher;
+use core::time::Duration;
 
 use super::{
     super::{
+        explore::Air,
         lease::{Fence, Inbox},
         lock::{Grant, Lock, Place},
         quorum::{Hold, Round, Term, Vote},
@@ -211,24 +208,6 @@ pub(super) struct World {
     /// What is left of each group of faults.
     pub faults: Vec<u8>,
     pub ghost: Ghost,
-}
-
-/// What is in the air, in an order that does not depend on how it got there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Air<T>(pub Vec<T>);
-
-impl<T: Hash> Air<T> {
-    pub fn push(&mut self, item: T) {
-        let order = fingerprint(&item);
-        let at = self.0.partition_point(|other| fingerprint(other) < order);
-        self.0.insert(at, item);
-    }
-}
-
-pub(super) fn fingerprint(item: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    item.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl World {

@@ -2,11 +2,12 @@
 
 use super::{
     super::{
+        explore::Broken,
         flight::{Alone, Caller, Flight, Input, Notice, Origin, Outcome, Output, Reply, Verdict},
         lease::{Lifetimes, Reason},
         store,
     },
-    check::{Broken, Event, Trail},
+    event::{Event, Trail},
     mutation::Mutation,
     world::{
         Address, Found, Holder, Message, Op, Person, RULES, Request, Response, Setup, Value, Work, World, inbox,

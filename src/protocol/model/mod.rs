@@ -24,9 +24,8 @@
 //!
 //! I8 is the compiler's: the two clocks are two types.
 
-mod check;
 mod driver;
-mod explore;
+mod event;
 mod mutants;
 mod mutation;
 mod runs;

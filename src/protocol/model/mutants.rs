@@ -1,25 +1,11 @@
 //! The check can fail: every mistake is found, and breaks the promise it ought to break.
 
 use super::{
-    explore::explore,
+    super::explore::{explore, mutants},
     mutation::Mutation,
     runs::{CALM, CRASH, DEAF, EVICTED, INVALIDATED, INVALIDATED_LATE, LEAVING, LOSING, OUTCOMES},
-    world::{Fault, Setup},
+    world::{Fault, Setup, World},
 };
-
-macro_rules! mutants {
-    ($($name:ident: $mutation:ident in $setup:expr => $promise:literal;)*) => {
-        $(
-            #[test]
-            fn $name() {
-                let report = explore(&Setup { mutation: Some(Mutation::$mutation), ..$setup });
-                let (broken, way) = report.broken.expect("the mistake is found");
-                println!("{broken:?} after {} of {} worlds: {way:?}", way.len(), report.worlds);
-                assert_eq!(broken.promise, $promise, "{broken:?} after {way:?}");
-            }
-        )*
-    };
-}
 
 mutants! {
     complete_without_fence: CompleteUnfenced in CRASH_OR_SLEEP => "I1";

@@ -3,10 +3,13 @@
 use core::time::Duration;
 
 use super::{
-    super::{flight::Outcome, lease::Lifetimes},
-    check::Event,
-    explore::{Report, explore},
-    world::{Fault, Past, Setup},
+    super::{
+        explore::{configurations, explore},
+        flight::Outcome,
+        lease::Lifetimes,
+    },
+    event::Event,
+    world::{Fault, Past, Setup, World},
 };
 
 const VALUE: &[Outcome] = &[Outcome::Value];
@@ -27,17 +30,6 @@ pub(super) const CALM: Setup = Setup {
     past: Past::Nothing,
     mutation: None,
 };
-
-fn run(name: &str, setup: &Setup) -> Report {
-    let report = explore(setup);
-    println!("{name}: {} worlds, {} steps, {:?}", report.worlds, report.steps, report.trail.0);
-    if let Some((broken, way)) = &report.broken {
-        let way: String = way.iter().map(|step| format!("  {step:?}\n")).collect();
-        panic!("{name}: {broken:?} after\n{way}");
-    }
-    assert!(report.worlds > 10_000, "{name} is empty");
-    report
-}
 
 const FAILURE: Outcome = Outcome::Failed { shareable: true };
 
@@ -99,21 +91,6 @@ pub(super) const INVALIDATED_LATE: Setup =
 pub(super) const LEAVING: Setup =
     Setup { faults: &[(&[Fault::Leave], 1), (&[Fault::NoRoom], 1)], outcomes: &[Outcome::Value, ERROR], ..OUTCOMES };
 
-macro_rules! configurations {
-    ($($name:ident: $setup:expr => [$($event:ident)*];)*) => {
-        $(
-            #[test]
-            fn $name() {
-                let report = run(stringify!($name), &$setup);
-                for event in [$(Event::$event),*] {
-                    assert!(report.saw(event), "{event:?} was never reached");
-                }
-            }
-        )*
-    };
-}
-
-// Each with what it must have reached, so that no promise is kept for want of an occasion to break it.
 configurations! {
     calm: CALM => [Followed CameWithMessage HitFollowed HitTooOld Renewed Joined];
     big_records: Setup { inline: false, ..CALM } => [Followed HitFollowed HitTooOld Joined];

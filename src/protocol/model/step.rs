@@ -1,12 +1,18 @@
 //! What may happen next, and what happens then.
 
 use super::{
-    super::flight::{Input, Outcome, Reply},
-    check::{Broken, Trail},
+    super::{
+        explore::{Broken, Model},
+        flight::{Input, Outcome, Reply},
+    },
     driver::Driver,
+    event::{Event, Trail},
     store,
     world::{Address, Fault, LOCAL_OFFSET, Message, Op, Person, Request, Response, S, Setup, World, inbox},
 };
+
+/// Seconds after which everything has ended, once nobody comes any more and nothing goes wrong.
+const PATIENCE: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -27,13 +33,43 @@ pub(super) enum Action {
 
 impl Action {
     /// Whether it brings the end nearer: neither a fault nor somebody new.
-    pub fn is_progress(self) -> bool {
+    fn is_progress(self) -> bool {
         !matches!(self, Self::Join(_) | Self::Fault(..) | Self::NoRoom(_))
     }
 }
 
-/// Everything that may happen next.
-pub(super) fn actions(world: &World, setup: &Setup) -> Vec<Action> {
+impl Model for World {
+    type Setup = Setup;
+    type Action = Action;
+    type Event = Event;
+    const END: &'static str = "I4";
+
+    fn new(setup: &Setup) -> Self {
+        Self::new(setup)
+    }
+
+    fn actions(&self, setup: &Setup) -> Vec<Action> {
+        actions(self, setup)
+    }
+
+    fn step(&mut self, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
+        step(self, setup, trail, action)
+    }
+
+    /// Where nothing brings the end nearer, it has been reached: everybody has an answer, no flight is in the air.
+    fn rests(&self, setup: &Setup, next: &[Action]) -> Result<(), Broken> {
+        Broken::unless(self.now < (setup.horizon + PATIENCE) * S, "I4", "there is no end to it")?;
+        if next.iter().any(|action| action.is_progress()) {
+            return Ok(());
+        }
+        let waits = self.callers.iter().any(|person| matches!(person, Person::Waiting { .. }));
+        Broken::unless(!waits, "I4", "a caller waits for ever")?;
+        let flies = self.replicas.iter().any(|replica| !replica.holders.is_empty());
+        Broken::unless(!flies, "I4", "a flight is never over")
+    }
+}
+
+fn actions(world: &World, setup: &Setup) -> Vec<Action> {
     let mut actions = Vec::new();
     let late = world.past_horizon(setup);
     let flights = || {
@@ -131,7 +167,7 @@ fn faults(world: &World, kind: Fault, overdue: bool, actions: &mut Vec<Action>) 
 }
 
 /// What the world is after `action`.
-pub(super) fn step(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
+fn step(world: &mut World, setup: &Setup, trail: &mut Trail, action: Action) -> Result<(), Broken> {
     match action {
         Action::Execute(number) => {
             let request = world.requests.0.remove(number);

@@ -2,11 +2,12 @@
 
 use super::{
     super::{
+        explore::Broken,
         flight::{Input, Reply},
         lease::{Completed, Fence, Lifetimes, Owner, Reason, Renewed},
         store::{Begin, Begun, Notice, Seen, Slot, Told},
     },
-    check::{Broken, Event, Trail},
+    event::{Event, Trail},
     mutation::Mutation,
     world::{
         Address, Book, Fault, Found, LINGER, Message, Op, RULES, Request, Response, Setup, Value, World, inbox,

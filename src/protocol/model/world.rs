@@ -1,13 +1,11 @@
 //! Everything there is: one store, two replicas, a few callers, and what is in the air between them.
 
-use core::{
-    hash::{Hash, Hasher},
-    time::Duration,
-};
-use std::{collections::BTreeSet, hash::DefaultHasher};
+use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::{
     super::{
+        explore::Air,
         flight::{Attempt, Caller, Flight, Input, Outcome, Rules},
         lease::{Fence, Inbox, Lifetimes, Owner, Reason},
         store::{self, Slot},
@@ -162,24 +160,6 @@ pub(super) struct Message {
     pub notice: store::Notice,
     pub epoch: u8,
     pub found: Option<Found>,
-}
-
-/// What is in the air, in an order that does not depend on how it got there.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Air<T>(pub Vec<T>);
-
-impl<T: Hash> Air<T> {
-    pub fn push(&mut self, item: T) {
-        let order = fingerprint(&item);
-        let at = self.0.partition_point(|other| fingerprint(other) < order);
-        self.0.insert(at, item);
-    }
-}
-
-pub(super) fn fingerprint(item: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    item.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,19 +1,9 @@
-//! What the check finds: broken promises, and proof that something happened at all.
+//! What an exploration is to reach: proof that something happened at all.
 
-use std::collections::BTreeSet;
+use super::super::explore;
 
-/// A promise that was broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub promise: &'static str,
-    pub how: &'static str,
-}
-
-impl Broken {
-    pub fn unless(kept: bool, promise: &'static str, how: &'static str) -> Result<(), Self> {
-        if kept { Ok(()) } else { Err(Self { promise, how }) }
-    }
-}
+/// Everything that was reached.
+pub(super) type Trail = explore::Trail<Event>;
 
 /// Something worth reaching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,14 +42,4 @@ pub(super) enum Event {
     RanOut,
     /// An extension reached its quorum after the hold had ended.
     LateGoodNews,
-}
-
-/// Everything that was reached.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trail(pub BTreeSet<Event>);
-
-impl Trail {
-    pub fn saw(&mut self, event: Event) {
-        self.0.insert(event);
-    }
 }

@@ -1,23 +1,9 @@
-//! What the check finds: broken promises, and proof that something happened at all.
+//! What an exploration is to reach: proof that something happened at all.
 
-use std::collections::BTreeSet;
+use super::super::explore;
 
-/// A promise that was broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Broken {
-    pub promise: &'static str,
-    pub how: &'static str,
-}
-
-impl Broken {
-    pub fn new(promise: &'static str, how: &'static str) -> Self {
-        Self { promise, how }
-    }
-
-    pub fn unless(kept: bool, promise: &'static str, how: &'static str) -> Result<(), Self> {
-        if kept { Ok(()) } else { Err(Self::new(promise, how)) }
-    }
-}
+/// Everything that was reached.
+pub(super) type Trail = explore::Trail<Event>;
 
 /// Something worth reaching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,14 +41,4 @@ pub(super) enum Event {
     /// The work of a caller that had left served another.
     Outlived,
     LeaseGivenBack,
-}
-
-/// Everything that was reached.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Trail(pub BTreeSet<Event>);
-
-impl Trail {
-    pub fn saw(&mut self, event: Event) {
-        self.0.insert(event);
-    }
 }
