@@ -19,7 +19,7 @@ use crate::{
         calls::{LONG, PATIENCE},
         fleet::until,
         forge,
-        locks::{acquire, ask, back, grant, places, waiting},
+        locks::{acquire, ask, back, floor_of, grant, places, waiting},
     },
 };
 
@@ -172,12 +172,38 @@ async fn nothing_else_is_left() {
     assert!(at.redis.release(&lock, undo).await.unwrap());
     assert_eq!(at.names().await, [floor.as_str()]);
     assert!(first < second && second < third);
+    // What undoes an attempt that was granted once more leaves the floor of the one before, which may have been held.
+    let () = at.server.run(&["FLUSHALL"]).await;
+    let again = grant(&at.redis, &lock, ask("a", LONG)).await;
+    assert_eq!(grant(&at.redis, &lock, Acquire { seq: 2, ..ask("a", LONG) }).await, again);
+    assert!(at.redis.release(&lock, Release { seq: 2, ..undo }).await.unwrap());
+    assert_eq!(at.names().await, [floor.as_str()]);
     // Who gives up waiting leaves nothing either.
     grant(&at.redis, &lock, many).await;
     acquire(&at.redis, &lock, waiting("b", 7)).await;
     at.redis.release(&lock, Release { ticket: Some(7), undo: true, ..back("b") }).await.unwrap();
     at.redis.release(&lock, undo).await.unwrap();
     assert_eq!(at.names().await, [floor.as_str()]);
+}
+
+/// Whoever holds by a fence below the floor, because the lock is an older copy than that is, leaves it where it is. Fails
+/// if anything lowers it.
+#[tokio::test]
+async fn a_floor_is_never_lowered() {
+    let at = fixture().await;
+    let lock = LockName::new("floor");
+    let [_, floor] = places("locks", "floor");
+    let fence = grant(&at.redis, &lock, ask("a", LONG)).await;
+    let ahead = Fence(fence.0 + 1_000_000_000);
+    at.server.set(&floor, ahead.0.to_be_bytes().to_vec(), Some(600_000)).await;
+    assert_eq!(grant(&at.redis, &lock, Acquire { seq: 2, ..ask("a", LONG) }).await, fence);
+    assert_eq!(floor_of(&at.server, &floor).await, Some(ahead));
+    assert_eq!(at.redis.extend(&lock, "a", Some(3), LONG).await.unwrap(), Extended::Held(fence, 3));
+    assert_eq!(floor_of(&at.server, &floor).await, Some(ahead));
+    assert!(at.redis.raise(&lock, "a", fence.next()).await.unwrap());
+    assert_eq!(floor_of(&at.server, &floor).await, Some(ahead));
+    assert!(at.redis.release(&lock, Release { seq: 3, ..back("a") }).await.unwrap());
+    assert_eq!(grant(&at.redis, &lock, ask("b", LONG)).await, ahead.next());
 }
 
 async fn micros(server: &Server) -> u64 {
