@@ -310,7 +310,7 @@ impl Claim {
     /// What was granted is the caller's to give back.
     fn hold(mut self, grant: Grant) -> Arc<Held> {
         let traces = mem::take(&mut self.traces);
-        let held = Held::new(self.parties.clone(), grant, traces, self.ticket);
+        let held = Held::new(self.parties.clone(), grant, traces, self.seq, self.ticket);
         held.stand_for(&self.foremost.line);
         held
     }

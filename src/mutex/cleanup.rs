@@ -96,12 +96,13 @@ impl Parties {
     pub(super) fn release(
         self,
         traces: Vec<Trace>,
+        seq: u64,
         ticket: Option<u64>,
         life: Duration,
     ) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {
         let (tell, told) = oneshot::channel();
         let work = async move {
-            let release = Release { token: self.token.text(), seq: next_seq(), undo: false, ticket };
+            let release = Release { token: self.token.text(), seq, undo: false, ticket };
             let mut left = traces;
             let mut ballot = {
                 let release = release.clone();

@@ -55,7 +55,10 @@ struct Facts {
     /// The nodes said that it was over before its time.
     refused: bool,
     traces: Vec<Trace>,
-    /// It is being given back.
+    /// The last request that may change it on the nodes. Its release has the same number, and so takes nothing from the
+    /// next one with this token, which may be asked for before the release is sent, or when the time of this one is over.
+    seq: u64,
+    /// It is being given back: nothing else is sent.
     released: bool,
     /// Of the place that may be left on a node that did not grant it yet.
     ticket: Option<u64>,
@@ -64,9 +67,10 @@ struct Facts {
 }
 
 impl Held {
-    pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>, ticket: Option<u64>) -> Arc<Self> {
+    /// `seq` is that of the request that was granted.
+    pub(super) fn new(parties: Parties, grant: Grant, traces: Vec<Trace>, seq: u64, ticket: Option<u64>) -> Arc<Self> {
         let (raised, life) = (parties.config.nodes.len() == 1, parties.config.ttl);
-        let facts = Facts { fence: grant.fence, raised, refused: false, traces, released: false, ticket, life };
+        let facts = Facts { fence: grant.fence, raised, refused: false, traces, seq, released: false, ticket, life };
         Arc::new(Self {
             parties,
             hold: watch::Sender::new(grant.hold),
@@ -116,7 +120,7 @@ impl Held {
         let _ = timeout(OTHERS, others).await;
         parties.follow(ballot.pending());
         match (verdict, Hold::begun(parties.local.now(), sent, term)) {
-            (Verdict::Reached, Some(hold)) => Ok(Self::new(parties, Grant { hold, fence }, traces, None)),
+            (Verdict::Reached, Some(hold)) => Ok(Self::new(parties, Grant { hold, fence }, traces, next_seq(), None)),
             (Verdict::Reached, None) => Err(LockError::Expired),
             (Verdict::Refused, _) => Err(LockError::NotHeld),
             (Verdict::Failed | Verdict::Divided, _) => Err(LockError::Quorum(ballot.failed())),
@@ -127,15 +131,9 @@ impl Held {
     pub(super) async fn extend(self: &Arc<Self>, ttl: Duration) -> Result<(), LockError> {
         let _one = self.rounds.lock().await;
         let (parties, config) = (&self.parties, &self.parties.config);
-        let (sent, term, seq) = (parties.local.now(), config.term(ttl), next_seq());
-        if !self.is_sure() {
-            return Err(self.end());
-        }
+        let (sent, term) = (parties.local.now(), config.term(ttl));
+        let Some(seq) = self.number(|facts| facts.life = facts.life.max(ttl)) else { return Err(self.end()) };
         self.hold.send_modify(|hold| hold.extending(sent, term));
-        {
-            let mut facts = self.facts();
-            facts.life = facts.life.max(ttl);
-        }
         let mut missing = Vec::new();
         let mut count = |node, answer| match answer {
             Extended::Held(_, last) if last <= seq => Vote::Yes,
@@ -192,18 +190,12 @@ impl Held {
     }
 
     async fn put_back_on(&self, node: usize, ttl: Duration) {
-        {
-            let mut facts = self.facts();
-            if facts.released || !self.is_sure() {
-                return;
-            }
-            // Whoever releases it from now on knows that it may be there, or be there later.
-            facts.traces[node] = Trace::Unknown;
-        }
+        // Whoever releases it from now on knows that it may be there, or be there later.
+        let Some(seq) = self.number(|facts| facts.traces[node] = Trace::Unknown) else { return };
         let config = &self.parties.config;
         let acquire = Acquire {
             token: self.parties.token.text(),
-            seq: next_seq(),
+            seq,
             ttl,
             ticket: None,
             sole: false,
@@ -309,13 +301,13 @@ impl Held {
     }
 
     fn releasing(&self) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {
-        let (traces, ticket, life) = {
+        let (traces, seq, ticket, life) = {
             let mut facts = self.facts();
             facts.released = true;
-            (facts.traces.clone(), facts.ticket, facts.life)
+            (facts.traces.clone(), facts.seq, facts.ticket, facts.life)
         };
         self.hold.send_modify(|hold| hold.end(self.parties.local.now()));
-        self.parties.clone().release(traces, ticket, life)
+        self.parties.clone().release(traces, seq, ticket, life)
     }
 
     /// Another one goes on with it: what it does not know of is given up.
@@ -332,6 +324,18 @@ impl Held {
         if let Some(line) = self.line.get() {
             line.free(&self.hold.subscribe());
         }
+    }
+
+    /// The number of one more request, of which `note` says what it may change; none if it is over or being given back.
+    /// In one step: no request has a greater number than the release.
+    fn number(&self, note: impl FnOnce(&mut Facts)) -> Option<u64> {
+        let mut facts = self.facts();
+        if facts.released || !self.is_sure() {
+            return None;
+        }
+        note(&mut facts);
+        facts.seq = next_seq();
+        Some(facts.seq)
     }
 
     fn facts(&self) -> MutexGuard<'_, Facts> {

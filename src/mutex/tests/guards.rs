@@ -84,6 +84,39 @@ async fn tasks_that_share_a_token_exclude_each_other_in_their_process() {
     assert!(is_taken(mutex.clone().tries(1).lock().await), "and here");
 }
 
+/// The next one with the same token begins while the release of the one before is still to be sent. Fails if that release
+/// is numbered when it is sent.
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_was_dropped_takes_nothing_from_the_next_one_with_its_token() {
+    let mutex = Mutex::new(Memory::new(), "job").token("same".parse().unwrap());
+    drop(mutex.lock().await.unwrap());
+    let guard = mutex.lock().await.unwrap();
+    settle().await;
+    assert!(mutex.is_locked().await.unwrap());
+    guard.extend().await.unwrap();
+}
+
+/// Fails if a guard whose time is over gives back what the next one with the same token holds.
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_has_expired_takes_nothing_from_the_next_one_with_its_token() {
+    for (over, unlocks) in [(SURE, true), (SURE, false), (TTL, true), (TTL, false)] {
+        let mutex = Mutex::new(Memory::new(), "job").token("same".parse().unwrap());
+        let expired = mutex.lock().await.unwrap();
+        tokio::time::advance(over).await;
+        let guard = mutex.lock().await.unwrap();
+        if unlocks {
+            assert!(matches!(expired.unlock().await, Err(LockError::Expired)));
+        } else {
+            drop(expired);
+        }
+        settle().await;
+        assert!(mutex.is_locked().await.unwrap());
+        guard.extend().await.unwrap();
+        guard.unlock().await.unwrap();
+        assert!(!mutex.is_locked().await.unwrap());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_expired_lock_says_expired_whoever_holds_it_now() {
     let mutex = Mutex::new(Memory::new(), "job");
