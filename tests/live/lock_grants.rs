@@ -164,6 +164,48 @@ async fn who_is_gone_is_passed_over() {
     assert!(server.run::<i64>(&["PTTL", &floor]).await <= 3_600_000 + LINGER);
 }
 
+/// Many that are gone hold the server up no longer than it takes to see that nobody hears. Fails if the lock is written
+/// anew for each of them.
+#[tokio::test]
+async fn many_that_are_gone_are_passed_over_at_once() {
+    let server = Server::start();
+    let (a, gone) = (connect(&server).await, connect(&server).await);
+    let lock = LockName::new("many");
+    let [_, floor] = places("grants", "many");
+    grant(&a, &lock, ask("a", LONG)).await;
+    for ticket in 1..=100 {
+        acquire(&gone, &lock, waiting("gone", ticket)).await;
+    }
+    drop(gone);
+    until(1, async || inboxes(&server).await).await;
+    let () = server.run(&["CONFIG", "RESETSTAT"]).await;
+    assert!(a.release(&lock, back("a")).await.unwrap());
+    let stats: String = server.run(&["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_publish:calls=100,"), "{stats}");
+    assert!(!stats.contains("cmdstat_set:"), "{stats}");
+    assert_eq!(names(&server).await, [floor.as_str()]);
+}
+
+/// A server that has no memory left takes no new locks, and gives those it has to who waits. Fails if it refuses to write
+/// what was granted, for as long as the lease.
+#[tokio::test]
+async fn a_server_without_memory_passes_it_on() {
+    let server = Server::start();
+    let (a, b) = (connect(&server).await, connect(&server).await);
+    let lock = LockName::new("full");
+    let mut grants = b.grants(&lock);
+    for undo in [true, false] {
+        let fence = grant(&a, &lock, Acquire { sole: false, ..ask("a", LONG) }).await;
+        acquire(&b, &lock, waiting("b", 1)).await;
+        let () = server.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        a.acquire(&LockName::new("another"), ask("a", LONG), None).await.unwrap_err();
+        assert!(a.release(&lock, Release { undo, ..back("a") }).await.unwrap());
+        assert_eq!(told(&mut grants).await, Grant { ticket: 1, seq: 1, fence: fence.next() });
+        assert!(b.release(&lock, back("b")).await.unwrap());
+        let () = server.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    }
+}
+
 /// A process that waits and is killed without a word closes its connection, and that is enough.
 #[tokio::test]
 async fn a_connection_that_is_cut_is_one_that_hears_nothing() {

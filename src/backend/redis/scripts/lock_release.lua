@@ -38,20 +38,24 @@ if clear then
   redis.call('UNLINK', KEYS[2])
 end
 
--- To the first whose inbox hears. Its fence is never below the floor, so the next one is above it. The message goes out when
--- the lock is written: it is the grant. What nobody has heard of is written over, so the floor waits for the one that did.
+-- To the first whose inbox hears. What was there goes first: a server that takes no writes refuses that, before anybody is
+-- told of a grant, and one that is out of memory refuses nothing that comes behind it. Its fence is never below the floor,
+-- so the next one is above it.
+redis.call('UNLINK', KEYS[1])
 lock.fence, lock.first = lock.fence + 1, clear and 1 or 0
-while lock.queue ~= '' do
-  local ticket, inbox, request, lease, life, token, about, rest = struct.unpack(PLACE, lock.queue)
-  lock.seq, lock.token, lock.about = request, token, about
-  lock.queue, lock.places = string.sub(lock.queue, rest), lock.places - 1
-  write(KEYS[1], lock, 'PX', lease)
-  if hears(ARGV[6] .. inbox, message(6, ARGV[5], lock.fence) .. struct.pack('>I8', request) .. string.sub(ticket, 1, 16)) then
+local rest = 1
+while rest <= #lock.queue do
+  local ticket, inbox, lease, life
+  ticket, inbox, lock.seq, lease, life, lock.token, lock.about, rest = struct.unpack(PLACE, lock.queue, rest)
+  lock.places = lock.places - 1
+  local grant = message(6, ARGV[5], lock.fence) .. struct.pack('>I8', lock.seq) .. string.sub(ticket, 1, 16)
+  if hears(ARGV[6] .. inbox, grant) then
+    lock.queue = string.sub(lock.queue, rest)
+    write(KEYS[1], lock, 'PX', lease)
     if life ~= '' then
       raise_floor(KEYS[2], nil, lock.fence, life)
     end
     return 1
   end
 end
-redis.call('UNLINK', KEYS[1])
 return 1
