@@ -19,8 +19,8 @@ use crate::{
 
 const YEAR: u64 = 366 * 24 * 3600;
 
-/// No more than nodes count with.
-const LONGEST: Duration = Duration::from_secs(60 * YEAR);
+/// No more than nodes count with: one that kept the lock for less than its holder believes would grant it to another.
+const LONGEST: Duration = Duration::from_secs(30 * YEAR);
 
 /// Before every name, unless set.
 const PREFIX: &str = "lock:";
@@ -155,7 +155,7 @@ impl Mutex {
     ///
     /// # Panics
     ///
-    /// If it is zero, longer than 60 years, or so short that nothing is left of it: less than about 2 ms.
+    /// If it is zero, longer than 30 years, or so short that nothing is left of it: less than about 2 ms.
     #[must_use]
     pub fn ttl(self, ttl: Duration) -> Self {
         self.config.check_ttl("ttl", ttl);

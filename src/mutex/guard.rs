@@ -79,7 +79,7 @@ impl MutexGuard {
     ///
     /// # Panics
     ///
-    /// If `ttl` is zero, longer than 60 years, or so short that nothing is left of it after the
+    /// If `ttl` is zero, longer than 30 years, or so short that nothing is left of it after the
     /// [drift](super::Mutex::drift_factor); and outside a tokio runtime.
     ///
     /// # Cancel safety

@@ -1,6 +1,8 @@
 //! One who holds a lock and others who look at it.
 
-use tokio::time::timeout;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::time::{Instant, timeout};
 use tower_singleflight::{LockError, mutex::Token};
 
 use super::*;
@@ -27,6 +29,21 @@ async fn two_tasks_that_share_a_mutex_cannot_release_each_other() {
     }
     second.unlock().await.unwrap();
     empty(&servers).await;
+}
+
+/// Fails if a mutex takes a lease that is longer than the longest for which redis is asked.
+#[tokio::test]
+async fn the_longest_lease_is_kept_for_as_long_as_its_holder_counts_on_it() {
+    let servers = servers::<1>();
+    let mutex = process(&servers).await.timeout_factor(1e-8);
+    let years = |years: u64| Duration::from_secs(years * 366 * 24 * 3600);
+    let longest = |ttl| catch_unwind(AssertUnwindSafe(|| mutex.clone().ttl(ttl)));
+    assert!(longest(years(35)).is_err());
+    let mutex = longest(years(30)).unwrap();
+    let guard = mutex.lock().await.unwrap();
+    let sure = guard.until() - Instant::now();
+    assert!(mutex.info().await.unwrap().unwrap().left > sure);
+    guard.unlock().await.unwrap();
 }
 
 #[tokio::test]
@@ -78,7 +95,7 @@ async fn who_is_refused_is_told_by_whom_and_for_how_long() {
         assert!(info.fence >= fence, "a quorum knows it");
         assert_eq!(info.metadata.as_deref(), Some("host a, since nine"));
         assert!(info.left <= LEASE && info.left > LEASE / 2 && info.nodes.len() > nodes / 2, "{info:?}");
-        assert!(until > tokio::time::Instant::now());
+        assert!(until > Instant::now());
         guard.unlock().await.unwrap();
         assert_eq!(other.info().await.unwrap(), None);
     }
