@@ -36,11 +36,15 @@ pub(super) async fn inspect(config: &Arc<Config>) -> Result<Option<LockInfo>, Lo
             break;
         }
     }
+    let held = most_held(&holdings);
+    // The others are not enough: whatever they say, it is free.
+    if held.len() + nodes - answers < quorum {
+        return Ok(None);
+    }
     if answers < quorum {
         return Err(LockError::Quorum(ballot.failed()));
     }
-    let held = most_held(&holdings);
-    Ok((!held.is_empty() && held.len() + nodes - answers >= quorum).then(|| LockInfo::of(&held, quorum)))
+    Ok((!held.is_empty()).then(|| LockInfo::of(&held, quorum)))
 }
 
 /// What the nodes say of the token that most of them know as the holder's.

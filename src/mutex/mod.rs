@@ -227,7 +227,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// [`LockError::Quorum`] if too few nodes answer.
+    /// [`LockError::Quorum`] if too few nodes answer to tell.
     ///
     /// # Panics
     ///

@@ -296,3 +296,20 @@ async fn who_holds_it_is_told_as_long_as_a_majority_answers() {
     // The failing one might know a holder, but not a majority of them.
     assert!(!mutex.is_locked().await.unwrap());
 }
+
+/// Fails if a lock that is free is told to be unknown, because half of an even number need not be asked to know.
+#[tokio::test(start_paused = true)]
+async fn half_that_are_free_are_enough_to_know() {
+    for count in 1..=7 {
+        let nodes: Vec<_> = (0..count).map(|_| Faulty::new()).collect();
+        let mutex = Mutex::new(nodes.clone(), "job");
+        assert!(!mutex.is_locked().await.unwrap(), "{count}");
+        // One fewer, and the others could be holding it.
+        let quorum = count / 2 + 1;
+        for down in 0..=count {
+            nodes[..down].iter().for_each(|node| node.set(Mode::Failing));
+            let known = matches!(mutex.info().await, Ok(None));
+            assert_eq!(known, down < quorum, "{down} of {count}");
+        }
+    }
+}
