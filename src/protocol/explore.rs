@@ -204,3 +204,17 @@ macro_rules! mutants {
 }
 
 pub(super) use {configurations, mutants};
+
+/// Fails if a way back to where it began is not seen, however long it is, or is seen where two ways meet.
+#[test]
+fn what_goes_round_is_seen() {
+    for (edges, round) in [
+        (&[(0, 1), (0, 2), (1, 3), (2, 3)][..], false),
+        (&[(0, 1), (1, 2), (2, 3)], false),
+        (&[(0, 1), (1, 2), (2, 3), (3, 3)], true),
+        (&[(0, 1), (1, 2), (2, 1), (2, 3)], true),
+        (&[(0, 1), (1, 2), (2, 3), (3, 0)], true),
+    ] {
+        assert_eq!(goes_round(4, edges), round, "{edges:?}");
+    }
+}

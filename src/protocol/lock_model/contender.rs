@@ -83,7 +83,8 @@ impl Driver<'_> {
 
     pub fn release(&mut self) {
         *self.phase() = Phase::Idle;
-        let seq = self.next_seq();
+        // That of its last request: whatever it asks for next is not released.
+        let seq = self.world.contenders[self.who].seq;
         let ticket = self.ticket();
         (0..self.setup.nodes.len()).for_each(|node| self.send(node, seq, Op::Release { undo: false, ticket }));
     }
