@@ -50,7 +50,7 @@ impl Laid {
             let ticket = String::from_utf8(take(text, 17).to_vec()).unwrap();
             let (_inbox, _seq, _lease, _life) = (take(text, 24), number(text, 8), counted(text, 1), counted(text, 1));
             let (token, _about) = (counted(text, 4), counted(text, 4));
-            places.push((u64::from_str_radix(ticket.strip_suffix(':').unwrap(), 16).unwrap(), token));
+            places.push((u64::from_str_radix(ticket.strip_prefix(':').unwrap(), 16).unwrap(), token));
         }
         assert_eq!(places.len() as u64, count);
         Self { token, seq, first, about: about.strip_prefix('=').map(str::to_owned), places }

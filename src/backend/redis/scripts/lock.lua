@@ -7,7 +7,7 @@
 --   4   how many wait
 --   4+  token of the holder                            4+  what it tells of itself
 -- and then, in order, a place for each of those who wait, with what its request asked for:
---   17  ticket, in digits, and a colon                 24  inbox, in digits
+--   17  a colon, and the ticket, in digits            24  inbox, in digits
 --   8   request
 --   1+  lease, in ms                                   1+  the same of the floor, or empty if others decide as well
 --   4+  token                                          4+  what it tells of itself
@@ -22,41 +22,45 @@ local PLACES, LEAP = 1024, 2 ^ 32
 
 local MAGIC, HEAD, PLACE = 'sfl\1', '>c4I8I8BI4I4c0I4c0', '>c17c24I8Bc0Bc0I4c0I4c0'
 
+-- Bytes before the last request, the fence and the number of places.
+local SEQ, FENCE, COUNT = 4, 12, 21
+
 -- The lock that a string is, if there is one. What somebody else put there is none, and is written over: also what is no
--- string, which `MGET` tells as nothing.
+-- string, which `MGET` tells as nothing. The first place, if there is one, begins at `at`.
 local function read(text)
   if text and string.sub(text, 1, 4) == MAGIC then
     local whole, _, seq, fence, first, places, token, about, at = pcall(struct.unpack, HEAD, text)
     if whole then
-      local queue = string.sub(text, at)
-      return { seq = seq, fence = fence, first = first, places = places, token = token, about = about, queue = queue }
+      return { text = text, at = at, seq = seq, fence = fence, first = first, places = places, token = token, about = about }
     end
   end
 end
 
--- Writes it, with a lifetime as `SET` wants it.
-local function write(key, lock, ...)
+-- Writes all of it, with a lifetime as `SET` wants it. Redis hashes every byte of a string that Lua makes, so that where
+-- many wait, what need not be made anew is not.
+local function write(key, lock, queue, ...)
   local token, about = lock.token, lock.about
   local head = struct.pack(HEAD, MAGIC, lock.seq, lock.fence, lock.first, lock.places, #token, token, #about, about)
-  redis.call('SET', key, head .. lock.queue, ...)
+  redis.call('SET', key, head .. queue, ...)
 end
 
--- Where the place of a ticket begins, if it has one. No other digits stand before a colon, unless in a text of somebody who
+-- Where the place of a ticket begins, if it has one. No other digits stand behind a colon, unless in a text of somebody who
 -- has guessed 64 random bits.
 local function find(lock, ticket)
-  return lock and ticket ~= '' and string.find(lock.queue, ticket .. ':', 1, true)
+  return lock and ticket ~= '' and string.find(lock.text, ':' .. ticket, lock.at, true)
 end
 
--- Puts what is given into the stead of the place that begins there.
-local function replace(lock, at, place)
-  local rest = select(8, struct.unpack(PLACE, lock.queue, at))
-  lock.queue = string.sub(lock.queue, 1, at - 1) .. place .. string.sub(lock.queue, rest)
+-- The request that noted the place which begins there, and where the next one begins.
+local function noted(lock, at)
+  local _, _, seq, _, _, _, _, rest = struct.unpack(PLACE, lock.text, at)
+  return seq, rest
 end
 
--- Takes out the place that begins there.
+-- Takes out the place that begins there, and returns the queue that is left.
 local function leave(lock, at)
-  replace(lock, at, '')
+  local _, rest = noted(lock, at)
   lock.places = lock.places - 1
+  return string.sub(lock.text, lock.at, at - 1) .. string.sub(lock.text, rest)
 end
 
 -- The floor, or nil. What is no fence, or so great that it would stop all later ones from growing, is none (see `seen`).

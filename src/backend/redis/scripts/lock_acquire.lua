@@ -18,13 +18,19 @@ if lock and (lock.token ~= token or lock.seq > seq) then
     -- Noted in the same step in which the caller learns that it waits: no release can come in between. Who holds the lock
     -- does not wait for it: that is a request which comes late.
     if ticket ~= '' and lock.token ~= token then
-      local place = struct.pack(PLACE, ticket .. ':', ARGV[6], seq, #lease, lease, #life, life, #token, token, #about, about)
+      local place = struct.pack(PLACE, ':' .. ticket, ARGV[6], seq, #lease, lease, #life, life, #token, token, #about, about)
+      local before, rest
+      if at then
+        before, rest = noted(lock, at)
+      end
       if not at and lock.places < PLACES then
-        lock.queue, lock.places = lock.queue .. place, lock.places + 1
-        write(KEYS[1], lock, 'KEEPTTL')
-      elseif at and select(3, struct.unpack(PLACE, lock.queue, at)) <= seq then
-        replace(lock, at, place)
-        write(KEYS[1], lock, 'KEEPTTL')
+        redis.call('SETRANGE', KEYS[1], #lock.text, place)
+        redis.call('SETRANGE', KEYS[1], COUNT, struct.pack('>I4', lock.places + 1))
+      elseif at and before <= seq and rest - at == #place then
+        redis.call('SETRANGE', KEYS[1], at - 1, place)
+      elseif at and before <= seq then
+        local queue = string.sub(lock.text, lock.at, at - 1) .. place .. string.sub(lock.text, rest)
+        write(KEYS[1], lock, queue, 'KEEPTTL')
       end
     end
     return { left, lock.about ~= '' and string.sub(lock.about, 2) or nil }
@@ -33,19 +39,17 @@ if lock and (lock.token ~= token or lock.seq > seq) then
   lock, at = nil, nil
 end
 
-if at then
-  leave(lock, at)
-end
+local queue = at and leave(lock, at) or lock and string.sub(lock.text, lock.at) or ''
 if not lock then
   -- The time as well: a server that comes back may have lost the last moments of a floor.
   local fence = math.max(clock(), (floor or 0) + 1)
-  lock = { fence = fence, first = floor and 0 or 1, places = 0, queue = '' }
+  lock = { fence = fence, first = floor and 0 or 1, places = 0 }
 elseif lock.seq ~= seq then
   -- What an earlier attempt was granted may have been held: whoever undoes this one leaves the floor.
   lock.first = 0
 end
 lock.token, lock.seq, lock.about = token, seq, about
-write(KEYS[1], lock, 'PX', lease)
+write(KEYS[1], lock, queue, 'PX', lease)
 if life ~= '' then
   raise_floor(KEYS[2], floor, lock.fence, life)
 end

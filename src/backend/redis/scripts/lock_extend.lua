@@ -15,7 +15,8 @@ local asked = tonumber(ARGV[2]) or lock.seq + LEAP
 local left = ARGV[3]
 if asked >= lock.seq then
   lock.seq = asked
-  write(KEYS[1], lock, 'PX', left)
+  redis.call('SETRANGE', KEYS[1], SEQ, struct.pack('>I8', asked))
+  redis.call('PEXPIRE', KEYS[1], left)
 else
   left = redis.call('PTTL', KEYS[1])
 end

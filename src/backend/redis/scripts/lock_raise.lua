@@ -10,6 +10,6 @@ if not lock or lock.token ~= ARGV[1] then
   return 0
 end
 lock.fence = math.max(lock.fence, tonumber(ARGV[2]))
-write(KEYS[1], lock, 'KEEPTTL')
+redis.call('SETRANGE', KEYS[1], FENCE, struct.pack('>I8', lock.fence))
 raise_floor(KEYS[2], floor, lock.fence, redis.call('PTTL', KEYS[1]) + ARGV[3])
 return 1

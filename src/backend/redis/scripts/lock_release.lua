@@ -18,15 +18,13 @@ if not lock then
   return 0
 end
 -- A place that a younger request has noted is kept.
-local at = find(lock, ARGV[3])
-if at and select(3, struct.unpack(PLACE, lock.queue, at)) <= seq then
-  leave(lock, at)
-else
-  at = nil
+local at, queue = find(lock, ARGV[3]), nil
+if at and noted(lock, at) <= seq then
+  queue = leave(lock, at)
 end
 if lock.token ~= ARGV[1] or lock.seq > seq then
-  if at then
-    write(KEYS[1], lock, 'KEEPTTL')
+  if queue then
+    write(KEYS[1], lock, queue, 'KEEPTTL')
   end
   return 0
 end
@@ -43,15 +41,14 @@ end
 -- so the next one is above it.
 redis.call('UNLINK', KEYS[1])
 lock.fence, lock.first = lock.fence + 1, clear and 1 or 0
-local rest = 1
-while rest <= #lock.queue do
+local text, rest = queue or lock.text, queue and 1 or lock.at
+while rest <= #text do
   local ticket, inbox, lease, life
-  ticket, inbox, lock.seq, lease, life, lock.token, lock.about, rest = struct.unpack(PLACE, lock.queue, rest)
+  ticket, inbox, lock.seq, lease, life, lock.token, lock.about, rest = struct.unpack(PLACE, text, rest)
   lock.places = lock.places - 1
-  local grant = message(6, ARGV[5], lock.fence) .. struct.pack('>I8', lock.seq) .. string.sub(ticket, 1, 16)
+  local grant = message(6, ARGV[5], lock.fence) .. struct.pack('>I8', lock.seq) .. string.sub(ticket, 2)
   if hears(ARGV[6] .. inbox, grant) then
-    lock.queue = string.sub(lock.queue, rest)
-    write(KEYS[1], lock, 'PX', lease)
+    write(KEYS[1], lock, string.sub(text, rest), 'PX', lease)
     if life ~= '' then
       raise_floor(KEYS[2], nil, lock.fence, life)
     end
