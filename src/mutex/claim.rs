@@ -96,6 +96,7 @@ impl Claim {
             *last = Some(LockError::Taken(taken));
             local.vacant(&foremost.line).await;
         }
+        local.vacant(&foremost.line).await;
         // From here on the nodes tell.
         *last = None;
         let mut claim = Self::new(parties, Some(ticket()), foremost);
@@ -140,6 +141,7 @@ impl Claim {
         if let Some(taken) = parties.local.taken(&foremost.line) {
             return Err(LockError::Taken(taken));
         }
+        parties.local.vacant(&foremost.line).await;
         let mut claim = Self::new(parties, None, foremost);
         match claim.attempt().await {
             Ok(grant) => Ok(claim.hold(grant)),

@@ -1,8 +1,10 @@
 //! A lock that is held: what its holder may believe, and the rounds that keep it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -295,9 +297,16 @@ impl Held {
     }
 
     /// Gives it back, in a task of its own: the caller may be anywhere.
-    pub(super) fn release(&self) {
-        self.parties.detach(self.releasing().0);
-        self.leave();
+    pub(super) fn release(self: &Arc<Self>) {
+        let (held, (work, _)) = (Arc::clone(self), self.releasing());
+        self.parties.detach(async move {
+            let mut work = pin!(work);
+            let begun = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+            held.leave();
+            if begun.is_pending() {
+                work.await;
+            }
+        });
     }
 
     fn releasing(&self) -> (impl Future<Output = ()> + Send + 'static, oneshot::Receiver<Result<(), LockError>>) {

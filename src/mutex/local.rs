@@ -50,7 +50,7 @@ pub(super) struct Foremost {
     _place: OwnedMutexGuard<()>,
 }
 
-/// A holder that believes no more sends its release within this time.
+/// Whose hold has ended sends its release within this time, if it does so at once.
 const RELEASE: Duration = Duration::from_millis(1);
 
 /// So many lines are not worth a look for empty ones.
@@ -82,14 +82,15 @@ impl Local {
         (!left.is_zero()).then_some(Taken { holder, left: Some(left), nodes: Vec::new() })
     }
 
-    /// Waits until nobody of this process holds the lock: what is asked for right behind a release needs no message.
+    /// Waits until nobody of this process holds the lock, and the release of who did has been sent: what is asked for right
+    /// behind it needs no message, and what is asked for before it is refused, or granted to the same token once more.
     pub(super) async fn vacant(&self, line: &Line) {
         let mut holders = line.holder.subscribe();
         loop {
             let Some(mut holder) = holders.borrow_and_update().clone() else { return };
             let until = holder.hold.borrow_and_update().until();
-            // What has ended may be being released at this moment.
-            let over = self.at(until.max(self.now().after(RELEASE)));
+            // Nobody knows when a guard whose time was over will be dropped.
+            let over = self.at(until.after(RELEASE));
             tokio::select! {
                 _ = holders.changed() => {}
                 // Extended, or about to be released.
@@ -133,7 +134,7 @@ impl Line {
         self.holder.send_replace(Some(holder));
     }
 
-    /// It was released by the one that believed so.
+    /// The release of the one that believed so has been sent.
     pub(super) fn free(&self, hold: &watch::Receiver<Hold>) {
         self.holder.send_if_modified(|holder| holder.take_if(|holder| holder.hold.same_channel(hold)).is_some());
     }

@@ -96,6 +96,25 @@ async fn a_guard_that_was_dropped_takes_nothing_from_the_next_one_with_its_token
     guard.extend().await.unwrap();
 }
 
+/// Fails if what is asked for behind a guard that was dropped is sent before its release: then it is refused, or the same
+/// token holds the lock for ever while another process waits.
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_behind_a_dropped_guard_comes_behind_its_release() {
+    let memory = Memory::new();
+    let random = Mutex::new(memory.clone(), "job");
+    let fixed = random.clone().token("same".parse().unwrap());
+    for mutex in [&random, &fixed] {
+        drop(mutex.lock().await.unwrap());
+        let guard = mutex.try_lock().await.unwrap();
+        let other = Mutex::new(memory.replica(), "job");
+        let waiting = tokio::spawn(async move { other.lock().await.unwrap() });
+        settle().await;
+        drop(guard);
+        assert!(is_taken(mutex.try_lock().await), "it was passed on");
+        waiting.await.unwrap().unlock().await.unwrap();
+    }
+}
+
 /// Fails if a guard whose time is over gives back what the next one with the same token holds.
 #[tokio::test(start_paused = true)]
 async fn a_guard_that_has_expired_takes_nothing_from_the_next_one_with_its_token() {
