@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let old = first.fence().await?;
     ada.say(format_args!("holds {}, fence {}", first.name(), old.0));
     match bob.mutex.try_lock().await {
-        Err(LockError::Taken(taken)) => bob.say(format_args!("would begin, but the lock is taken{taken}")),
+        Err(LockError::Taken(taken)) => bob.say(format_args!("would begin, but the lock is {taken}")),
         other => return Err(format!("bob should have been told who holds the lock: {other:?}").into()),
     }
 
