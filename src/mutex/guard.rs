@@ -8,6 +8,9 @@ use crate::protocol::lease::Fence;
 /// A lock that is held.
 ///
 /// Dropping it releases the lock in the background, without blocking; [`unlock`](Self::unlock) tells when that is done.
+/// A process that ends right behind a drop, as when `main` returns with `?`, may end before the release is sent: then
+/// the lock is free when its lease is over. What ends so should call `unlock`, or use
+/// [`with_lock`](super::Mutex::with_lock).
 ///
 /// A lock is held for a time: until [`until`](Self::until), unless it is extended. Work that takes longer must watch
 /// [`lost`](Self::lost), or hand its [`fence`](Self::fence) to what it writes to.

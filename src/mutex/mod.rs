@@ -75,7 +75,9 @@ pub use crate::protocol::lease::Fence;
 
 /// A lock that several processes share: its name, its nodes and its settings.
 ///
-/// Cloning is cheap, and any number of mutexes with the same name, prefix and nodes are the same lock.
+/// Cloning is cheap, and any number of mutexes with the same name, prefix and nodes are the same lock. It is not
+/// reentrant: a task that holds it and asks for it again waits for itself, until its lease is over, which is never
+/// if it is renewed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -117,8 +119,9 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// [`LockError::Quorum`] if too many nodes fail: at once with [`fail_fast`](Self::fail_fast), else after 8 such attempts
-    /// in a row. [`LockError::TimedOut`] after [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries)
+    /// [`LockError::Quorum`] if too many nodes fail: at once with [`fail_fast`](Self::fail_fast), or if their configuration
+    /// cannot work ([`ErrorKind::Config`](crate::backend::ErrorKind::Config)); else after 8 such attempts in a row, which
+    /// is 2 to 4 s where nodes fail at once, with the default [`retry`](Self::retry). [`LockError::TimedOut`] after [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries)
     /// attempts the error of the last one: there are no such limits unless they are set. [`LockError::Cancelled`] if
     /// the retry policy gives up.
     ///
