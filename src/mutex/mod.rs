@@ -121,9 +121,9 @@ impl Mutex {
     ///
     /// [`LockError::Quorum`] if too many nodes fail: at once with [`fail_fast`](Self::fail_fast), or if their configuration
     /// cannot work ([`ErrorKind::Config`](crate::backend::ErrorKind::Config)); else after 8 such attempts in a row, which
-    /// is 2 to 4 s where nodes fail at once, with the default [`retry`](Self::retry). [`LockError::TimedOut`] after [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries)
-    /// attempts the error of the last one: there are no such limits unless they are set. [`LockError::Cancelled`] if
-    /// the retry policy gives up.
+    /// is 2 to 4 s where nodes fail at once, with the default [`retry`](Self::retry). [`LockError::TimedOut`] after
+    /// [`wait_timeout`](Self::wait_timeout), and after [`tries`](Self::tries) attempts the error of the last one: there are
+    /// no such limits unless they are set. [`LockError::Cancelled`] if the retry policy gives up.
     ///
     /// # Panics
     ///
