@@ -284,8 +284,8 @@ impl Mutex {
     ///
     /// It makes the loss of a lock by failover less likely and does not exclude it: a replica that has not acknowledged
     /// may still be promoted, and what it acknowledged is not on its disk. Independent nodes do exclude it. A node that
-    /// has too few replicas counts as one that failed. Waiting for them takes up to the node's time limit, on the
-    /// handle's connection for large bodies.
+    /// has too few replicas counts as one that failed. Waiting for them takes up to three quarters of the node's
+    /// [time limit](Self::timeout_factor), on the handle's connection for large bodies.
     #[must_use]
     pub fn min_replicas(self, replicas: u32) -> Self {
         self.set(|config| config.key.replicas = replicas)

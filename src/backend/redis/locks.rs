@@ -151,10 +151,10 @@ impl Inner {
         if key.replicas > 0 { &self.bodies } else { &self.commands }
     }
 
-    /// Asks how many replicas have what this connection has written. Redis gives up before its answer is given up here:
-    /// else replicas that are away would pass for a server that hangs.
+    /// Asks how many replicas have what this connection has written. Redis gives up before its answer is given up, here
+    /// and by the lock: else replicas that are away would pass for a server that hangs.
     fn wait(&self, key: &LockKey) -> Option<Cmd> {
-        let patience = key.patience.min(self.settings.body_timeout / 2);
+        let patience = (key.patience * 3 / 4).min(self.settings.body_timeout / 2);
         let mut command = redis::cmd("WAIT");
         // No patience at all would be taken for patience without an end.
         command.arg(key.replicas).arg(millis(patience).to_string());

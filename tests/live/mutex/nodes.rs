@@ -149,3 +149,17 @@ async fn one_that_is_started_late_takes_part() {
     mutex.lock().await.unwrap().unlock().await.unwrap();
     empty(&servers[1..]).await;
 }
+
+/// It says so itself, while it is still listened to.
+///
+/// Fails if Redis waits for replicas for as long as the node may take.
+#[tokio::test]
+async fn one_without_its_replicas_says_so() {
+    let servers = servers::<1>();
+    let mutex = process(&servers).await.timeout_factor(0.1).ttl(Duration::from_secs(10)).min_replicas(1);
+    warm(&servers).await;
+    let told = outcomes(mutex.try_lock().await);
+    let [NodeOutcome::Failed(error)] = &told[..] else { panic!("{told:?}") };
+    assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
+    gone(&servers, NAME).await;
+}
