@@ -1,6 +1,6 @@
 //! What can go wrong with a lock, as far as a caller can act on it.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as StdError, fmt, time::Duration};
 
 use thiserror::Error;
 
@@ -81,6 +81,9 @@ impl QuorumError {
         self.nodes.iter().filter(wrong).count() > self.nodes.len() - self.needed
     }
 }
+
+/// It has no source: what each node did is part of what it says.
+impl StdError for QuorumError {}
 
 /// What one node did when it was asked.
 #[derive(Debug)]
