@@ -103,6 +103,9 @@ pub enum NodeOutcome {
 
 impl fmt::Display for QuorumError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [outcome] = &self.nodes[..] {
+            return write!(f, "the node of the lock {outcome}");
+        }
         let done = self.nodes.iter().filter(|outcome| matches!(outcome, NodeOutcome::Done)).count();
         write!(f, "{done} of {} nodes did it, and {} were needed: ", self.nodes.len(), self.needed)?;
         for (node, outcome) in self.nodes.iter().enumerate() {
@@ -118,7 +121,15 @@ impl fmt::Display for NodeOutcome {
             Self::Done => f.write_str("did it"),
             Self::Refused => f.write_str("refused"),
             Self::TimedOut => f.write_str("did not answer in time"),
-            Self::Failed(error) => write!(f, "failed ({error})"),
+            Self::Failed(error) => {
+                write!(f, "failed ({error}")?;
+                let mut source = error.source();
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                f.write_str(")")
+            }
             Self::Undecided => f.write_str("had not answered yet"),
         }
     }

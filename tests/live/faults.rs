@@ -176,6 +176,7 @@ async fn a_hanging_server_costs_a_bounded_time() {
         let error = redis.put(&key("hung"), record("y", LONG)).await.unwrap_err();
         let expected = if number < 3 { ErrorKind::Unknown } else { ErrorKind::Unavailable };
         assert_eq!(error.kind(), expected, "operation {number}: {error}");
+        assert!(error.to_string().contains("redis did not answer in time"), "also why it is not asked: {error}");
     }
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     server.resume();

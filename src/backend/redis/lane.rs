@@ -28,6 +28,8 @@ pub(super) struct Lane {
 pub(super) struct Gate {
     calm: AtomicBool,
     breaker: Mutex<Breaker>,
+    /// Why the last operation failed that spoke against the server.
+    reason: Mutex<String>,
 }
 
 /// The right to send one operation; how it ends is noted even if nobody waits for it.
@@ -39,13 +41,13 @@ struct Pass<'a> {
 
 impl Gate {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { calm: AtomicBool::new(true), breaker: Mutex::new(Breaker::new(limits)) }
+        Self { calm: AtomicBool::new(true), breaker: Mutex::new(Breaker::new(limits)), reason: Mutex::default() }
     }
 
     /// Fails if an operation would not be sent: whoever must wait for something else first need not.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if !self.calm.load(Ordering::Relaxed) && self.breaker().refuses(Instant::now()) {
-            return Err(Self::refusal());
+            return Err(self.refusal());
         }
         Ok(())
     }
@@ -53,7 +55,7 @@ impl Gate {
     fn admit(&self) -> Result<Pass<'_>, Failure> {
         let admission = match self.calm.load(Ordering::Relaxed) {
             true => Admission::Routine,
-            false => self.breaker().admit(Instant::now()).ok_or_else(Self::refusal)?,
+            false => self.breaker().admit(Instant::now()).ok_or_else(|| self.refusal())?,
         };
         Ok(Pass { gate: self, admission, outcome: Outcome::Dropped })
     }
@@ -62,14 +64,23 @@ impl Gate {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refusal() -> Failure {
-        Failure::new(ErrorKind::Unavailable, "redis failed too often in a row and is left alone for a moment")
+    fn refusal(&self) -> Failure {
+        let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = format!("redis failed too often in a row and is left alone for a moment; at last: {reason}");
+        Failure::new(ErrorKind::Unavailable, message)
     }
 }
 
 impl Pass<'_> {
     fn end(mut self, failure: Option<&Failure>) {
-        self.outcome = failure.map_or(Outcome::Answered, |failure| failure.outcome);
+        let Some(failure) = failure else {
+            self.outcome = Outcome::Answered;
+            return;
+        };
+        self.outcome = failure.outcome;
+        if self.outcome != Outcome::Answered {
+            self.gate.reason.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&failure.message);
+        }
     }
 }
 

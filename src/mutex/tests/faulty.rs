@@ -105,7 +105,10 @@ impl Faulty {
         match mode {
             // A request is on its way when it is polled for the first time, not when it is made.
             Mode::Up => Box::pin(async move { operate(&memory).await }),
-            Mode::Failing => Box::pin(ready(Err(BackendError::new(ErrorKind::Unavailable, "the node is down")))),
+            Mode::Failing => {
+                let error = BackendError::new(ErrorKind::Unavailable, "the node is down");
+                Box::pin(ready(Err(error.with_source("it was unplugged"))))
+            }
             Mode::Hung => Box::pin(pending()),
             Mode::Mute => Box::pin(async move {
                 operate(&memory).await?;

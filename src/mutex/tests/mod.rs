@@ -1,5 +1,6 @@
 //! Behaviour on nodes in memory that can be made to fail, on a paused clock: all figures are exact.
 
+mod chaos;
 mod cleanup;
 mod faulty;
 mod guards;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{LockError, Mutex};
+use super::{LockError, Mutex, MutexGuard};
 
 const TTL: Duration = Duration::from_secs(10);
 const MS: Duration = Duration::from_millis(1);

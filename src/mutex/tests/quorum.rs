@@ -40,8 +40,10 @@ async fn without_a_majority_the_error_says_what_each_node_did() {
     let text = LockError::Quorum(failed).to_string();
     assert_eq!(
         text,
-        "1 of 3 nodes did it, and 2 were needed: node 0 did not answer in time, node 1 did it, node 2 failed (the node is down)"
+        "1 of 3 nodes did it, and 2 were needed: node 0 did not answer in time, node 1 did it, node 2 failed (the node is down: it was unplugged)"
     );
+    let Err(failed) = Mutex::new(nodes[2].clone(), "job").try_lock().await else { panic!("it is down") };
+    assert_eq!(failed.to_string(), "the node of the lock failed (the node is down: it was unplugged)");
 }
 
 /// Fails if the outcome waits for nodes that cannot change it.
