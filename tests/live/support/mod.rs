@@ -4,6 +4,8 @@ pub mod calls;
 pub mod example;
 pub mod fleet;
 pub mod forge;
+// Benches, which stand on the rest, do without that feature.
+#[cfg(feature = "contract")]
 pub mod locks;
 pub mod proxy;
 pub mod replica;
