@@ -106,7 +106,8 @@ pub struct Mutex {
 impl Mutex {
     /// A lock with this name on these nodes: one handle, or an array or list of handles of independent servers.
     ///
-    /// An even number of nodes survives no more failures than one node less.
+    /// An even number of nodes survives no more failures than one node less. That the servers are independent is for the
+    /// caller to see to: of two handles that were connected to one server, each counts.
     ///
     /// # Panics
     ///

@@ -40,7 +40,8 @@ impl Failure {
 
     /// The tasks that keep the connections are gone.
     pub(super) fn orphaned() -> Self {
-        let why = "the tokio runtime on which this handle was made has ended; make one on the runtime that uses it";
+        let why = "the task that keeps the connection is gone: the tokio runtime on which this handle was made has \
+                   ended (make one on the runtime that uses it), or the task panicked (what it printed tells why)";
         Self::new(ErrorKind::Unavailable, why)
     }
 
