@@ -48,7 +48,8 @@ impl Driver<'_> {
         let round = Round::new(if self.is(Mutation::HalfIsEnough) { nodes - 1 } else { nodes });
         let drift = if self.is(Mutation::IgnoresDrift) { core::time::Duration::ZERO } else { term.drift };
         let term = Term { drift, ..term };
-        Asking { op, seq, sent: self.world.now(), term, round, open: (1 << nodes) - 1, refused: 0, fence: Fence::NONE }
+        let (sent, open, fence) = (self.world.now(), (1 << nodes) - 1, Fence::NONE);
+        Asking { op, seq, sent, term, round, open, refused: 0, granted: 0, fence }
     }
 
     pub fn start(&mut self) {
@@ -105,7 +106,13 @@ impl Driver<'_> {
         }
         // A place that was noted late goes as well.
         if (reply.vote == Vote::Yes || place.is_some()) && !is_held {
-            self.undo(reply.node, reply.seq, place.map(|place| place.ticket));
+            let ticket = place.map(|place| place.ticket);
+            // What was held was known, whatever is released of it late.
+            if self.world.contenders[self.who].held == reply.seq {
+                self.send(reply.node, reply.seq, Op::Release { undo: false, ticket });
+            } else {
+                self.undo(reply.node, reply.seq, ticket);
+            }
         }
         Ok(())
     }
@@ -134,7 +141,10 @@ impl Driver<'_> {
         asking.open &= !(1 << node);
         asking.round.count(vote);
         match vote {
-            Vote::Yes => asking.fence = asking.fence.max(fence),
+            Vote::Yes => {
+                asking.granted |= 1 << node;
+                asking.fence = asking.fence.max(fence);
+            }
             Vote::No => asking.refused |= 1 << node,
             Vote::Unknown => {}
         }
@@ -159,10 +169,10 @@ impl Driver<'_> {
         Ok(true)
     }
 
-    fn acquired(&mut self, asking: Asking, verdict: Verdict) -> Result<(), Broken> {
+    fn acquired(&mut self, mut asking: Asking, verdict: Verdict) -> Result<(), Broken> {
         let now = self.world.now();
         let hold = Hold::begun(now, asking.sent, asking.term).filter(|_| verdict == Verdict::Reached);
-        let Some(hold) = hold else {
+        let Some(hold) = hold.or_else(|| self.made_up(&mut asking)) else {
             self.failed(asking, verdict);
             return Ok(());
         };
@@ -192,6 +202,7 @@ impl Driver<'_> {
         }
         let asking = (self.setup.writes_back[self.who] && !sole).then(|| self.ask(Op::Raise(fence), LONG));
         *self.phase() = Phase::Holding(Holding { hold, seq, over: false, asking });
+        self.world.contenders[self.who].held = seq;
         Ok(())
     }
 

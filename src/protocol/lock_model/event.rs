@@ -22,6 +22,8 @@ pub(super) enum Event {
     LateGrant,
     /// One who waited held it by messages alone.
     HeldByGrants,
+    /// One held it by messages that came during its attempt, with or without answers to that.
+    MadeUp,
     /// A message did not count: of an older attempt, of a node where the attempt was being undone, or so late that another
     /// attempt is better.
     OlderGrant,

@@ -8,8 +8,8 @@
 //! Whoever is refused and waits has a place where it was refused. A release grants the lock to the place, and the
 //! message of that comes whenever it likes, before and behind any other, or never; nobody hears it who has stopped
 //! waiting, and an inbox may be deaf when the lock comes to it. A quorum of messages for the last attempt, of nodes
-//! where that is not being undone, is held as from when the attempt was sent. Who waits may ask again, or stop,
-//! whenever it likes.
+//! where that is not being undone, is held as from when the attempt was sent. What comes during an attempt counts
+//! together with its answers, or comes behind it. Who waits may ask again, or stop, whenever it likes.
 //!
 //! A connection keeps the order of its requests. One that is later than a tick is one of a connection that was replaced:
 //! it comes whenever it likes, after any number of younger ones. Every configuration is explored completely; bounded are

@@ -3,8 +3,8 @@
 use super::{
     super::explore::{explore, mutants},
     runs::{
-        ALONE, ALONE_LATE, FENCED, FENCED_LATE, FENCED_WAITING, PAIR, STEPPING, TRIO, TRIO_FAST, TRIO_WAITING, WAITING,
-        WAITING_FAULTY,
+        ALONE, ALONE_LATE, FENCED, FENCED_LATE, FENCED_WAITING, HEARING, PAIR, STEPPING, TRIO, TRIO_FAST, TRIO_WAITING,
+        WAITING, WAITING_FAULTY,
     },
     world::{Setup, World},
 };
@@ -86,6 +86,7 @@ mutants! {
     place_that_stays: ReleaseLeavesPlace in WAITING => "L6";
     grant_under_an_old_fence: GrantsUnderOldFence in WAITING => "L2";
     grant_of_an_older_attempt: AcceptsOlderGrants in WAITING_FAULTY => "L1";
+    grant_of_an_older_attempt_that_came_during_one: AcceptsOlderGrants in HEARING => "L1";
     grant_that_is_undone: AcceptsUndoneGrants in WAITING_FAULTY => "L1";
     grant_from_when_it_came: CountsFromMessage in WAITING => "L1";
     grant_that_is_over: HoldsWhatIsOver in WAITING => "L4";

@@ -21,6 +21,7 @@ pub(super) const ALONE: Setup = Setup {
     shortenings: [1, 0],
     waits: false,
     patient: false,
+    hears: false,
     cancels: false,
     writes_back: [false; 2],
     prompt: [false; 2],
@@ -113,6 +114,13 @@ const PAIR_WAITING: Setup = Setup {
     ..TRIO_WAITING
 };
 
+/// What comes during an attempt counts with its answers, and anything goes wrong.
+pub(super) const HEARING: Setup = Setup { hears: true, ..WAITING_FAULTY };
+
+/// The same on several nodes.
+const PAIR_HEARING: Setup = Setup { hears: true, ..PAIR_WAITING };
+const TRIO_HEARING: Setup = Setup { hears: true, ..TRIO_WAITING_FAULTY };
+
 /// Three nodes, on which one that waited holds above the fence that was written back.
 pub(super) const FENCED_WAITING: Setup = Setup { writes_back: [true; 2], patient: true, ..TRIO_WAITING };
 
@@ -148,6 +156,9 @@ configurations! {
     trio_waiting: TRIO_WAITING => [ChangedHands Split HeldByGrants UndoneGrant TooOldGrant GaveBack];
     trio_waiting_faulty: TRIO_WAITING_FAULTY => [ChangedHands Split HeldByGrants UndoneGrant TooOldGrant GaveBack PassedOver];
     trio_trying: TRIO_TRYING => [ChangedHands Split RecognisedOwn HeldByGrants OlderGrant TooOldGrant GaveBack];
+    hearing: HEARING => [HeldByGrants MadeUp OlderGrant UndoneGrant];
+    pair_hearing: PAIR_HEARING => [Split HeldByGrants MadeUp];
+    trio_hearing: TRIO_HEARING => [ChangedHands Split HeldByGrants MadeUp];
     fenced_waiting: FENCED_WAITING => [ChangedHands HeldByGrants WrittenBack];
     trio_faulty: TRIO_FAULTY => [ChangedHands Split TooLate LateGrant Extended ExtensionRefused ExtensionFailed LateGoodNews];
     trio_fast: TRIO_FAST => [ChangedHands Split TooLate LateGrant RanOut];

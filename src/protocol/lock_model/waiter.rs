@@ -1,9 +1,12 @@
 //! A contender that waits: it does what the driver of the real one does between its attempts.
 
+use core::mem;
+
 use super::{
     super::{
         explore::Broken,
         lease::Fence,
+        lock::Grant,
         quorum::{Hold, Wait},
         time::Instant,
     },
@@ -26,10 +29,7 @@ impl Driver<'_> {
     pub fn call(&mut self, message: Message) -> Result<(), Broken> {
         let (now, Message { node, grant, .. }) = (self.world.now(), message);
         let Phase::Waiting(mut waiting) = *self.phase() else { return Ok(()) };
-        let is_current =
-            Some(grant.ticket) == self.ticket() && (grant.seq == waiting.seq || self.is(Mutation::AcceptsOlderGrants));
-        if !is_current {
-            self.trail.saw(Event::OlderGrant);
+        if !self.is_current(grant, waiting.seq) {
             return Ok(());
         }
         if waiting.undone & 1 << node != 0 && !self.is(Mutation::AcceptsUndoneGrants) {
@@ -56,6 +56,38 @@ impl Driver<'_> {
         };
         self.trail.saw(Event::HeldByGrants);
         self.begin(hold, seq, fence)
+    }
+
+    /// What came while an attempt was in the air counts together with its answers, before anything is undone.
+    pub(super) fn made_up(&mut self, asking: &mut Asking) -> Option<Hold> {
+        if !self.setup.hears {
+            return None;
+        }
+        let who = self.who;
+        let (come, others): (Vec<_>, Vec<_>) =
+            mem::take(&mut self.world.messages.0).into_iter().partition(|message| message.to == who);
+        self.world.messages.0 = others;
+        for Message { node, grant, .. } in come {
+            if self.is_current(grant, asking.seq) {
+                asking.granted |= 1 << node;
+                asking.refused &= !(1 << node);
+                asking.fence = asking.fence.max(grant.fence);
+            }
+        }
+        let hold =
+            Hold::begun(self.world.now(), asking.sent, asking.term).filter(|_| self.is_quorum(asking.granted))?;
+        self.trail.saw(Event::MadeUp);
+        Some(hold)
+    }
+
+    /// Whether a message is an answer to its last attempt.
+    fn is_current(&mut self, grant: Grant, seq: u64) -> bool {
+        let is_of_last = grant.seq == seq || self.is(Mutation::AcceptsOlderGrants);
+        let is_current = Some(grant.ticket) == self.ticket() && is_of_last;
+        if !is_current {
+            self.trail.saw(Event::OlderGrant);
+        }
+        is_current
     }
 
     /// Does not want it any more, during an attempt or while it waits.

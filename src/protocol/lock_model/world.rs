@@ -65,6 +65,8 @@ pub(super) struct Setup {
     pub prompt: [bool; 2],
     /// Whoever waits hears every node that answers before it takes an attempt for refused.
     pub patient: bool,
+    /// What is in the air for one who waits has come when its attempt is decided; otherwise it comes later.
+    pub hears: bool,
     /// Whoever waits may stop during an attempt as well.
     pub cancels: bool,
     /// So many faults of any of these kinds. Each kind stands in one group at most.
@@ -123,9 +125,10 @@ pub(super) struct Asking {
     pub sent: Instant<Local>,
     pub term: Term,
     pub round: Round,
-    /// Who has not voted, and who said no, bit by bit.
+    /// Who has not voted, and who said no or yes, bit by bit.
     pub open: u8,
     pub refused: u8,
+    pub granted: u8,
     pub fence: Fence,
 }
 
@@ -166,6 +169,8 @@ pub(super) enum Phase {
 pub(super) struct Contender {
     pub phase: Phase,
     pub seq: u64,
+    /// The attempt by which it held the lock last.
+    pub held: u64,
     /// New whenever it comes for the lock.
     pub ticket: u64,
     pub attempts: u8,
@@ -216,6 +221,7 @@ impl World {
         let contender = |who| Contender {
             phase: Phase::Idle,
             seq: 0,
+            held: 0,
             ticket: who as u64,
             attempts: setup.attempts[who],
             extensions: setup.extensions[who],
