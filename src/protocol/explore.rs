@@ -20,8 +20,6 @@ pub trait Model: Clone + Hash {
     /// The promise that everything has an end.
     const END: &'static str;
 
-    fn new(setup: &Self::Setup) -> Self;
-
     /// Everything that may happen next.
     fn actions(&self, setup: &Self::Setup) -> Vec<Self::Action>;
 
@@ -110,8 +108,7 @@ impl<M: Model> Report<M> {
 }
 
 /// Breadth first, hence the shortest way to a broken promise.
-pub fn explore<M: Model>(setup: &M::Setup) -> Report<M> {
-    let first = M::new(setup);
+pub fn explore<M: Model>(first: M, setup: &M::Setup) -> Report<M> {
     let mut numbers = HashMap::from([(fingerprint(&first), 0_u32)]);
     // How each world was reached first; nothing leads to the first one.
     let mut ways: Vec<Option<(u32, M::Action)>> = vec![None];
@@ -185,7 +182,8 @@ macro_rules! configurations {
         $(
             #[test]
             fn $name() {
-                explore::<World>(&$setup).keeps_all(stringify!($name), &[$(Event::$event),*]);
+                let setup = $setup;
+                explore(World::new(&setup), &setup).keeps_all(stringify!($name), &[$(Event::$event),*]);
             }
         )*
     };
@@ -197,7 +195,8 @@ macro_rules! mutants {
         $(
             #[test]
             fn $name() {
-                explore::<World>(&Setup { mutation: Some(Mutation::$mutation), ..$setup }).breaks($promise);
+                let setup = Setup { mutation: Some(Mutation::$mutation), ..$setup };
+                explore(World::new(&setup), &setup).breaks($promise);
             }
         )*
     };

@@ -183,23 +183,21 @@ fn digits(ticket: u64) -> String {
 }
 
 /// Who holds a lock, as `lock.lua` writes it; nobody if somebody else wrote it.
-fn holding(mut bytes: &[u8], left: Duration) -> Option<Holding> {
-    take(&mut bytes, 4).filter(|magic| *magic == MAGIC)?;
-    let _seq = take(&mut bytes, 8)?;
-    let fence = u64::from_be_bytes(take(&mut bytes, 8)?.try_into().ok()?);
-    let _first_and_places = take(&mut bytes, 5)?;
-    let (token, about) = (counted(&mut bytes)?, counted(&mut bytes)?);
+fn holding(bytes: &[u8], left: Duration) -> Option<Holding> {
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let (_seq, fence) = (record::number(&mut rest)?, record::number(&mut rest)?);
+    let (_first_and_places, mut rest) = rest.split_first_chunk::<5>()?;
+    let (token, about) = (counted(&mut rest)?, counted(&mut rest)?);
     let metadata = about.strip_prefix(b"=").map(text);
     Some(Holding { token: text(token), fence: Fence(fence), left, metadata })
 }
 
-fn counted<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let count = u32::from_be_bytes(take(bytes, 4)?.try_into().ok()?);
-    take(bytes, usize::try_from(count).ok()?)
-}
-
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    bytes.split_off(..count)
+/// What stands behind its length.
+fn counted<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk()?;
+    let (part, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+    *rest = after;
+    Some(part)
 }
 
 /// What is not UTF-8 was put there by somebody else, and is shown as far as it can be.

@@ -121,7 +121,7 @@ pub(super) fn decode(bytes: &Bytes) -> Option<Decoded> {
     Some(Decoded { fence: Fence(fence), lifetimes: Lifetimes { fresh, stale, keep }, cost, key, payload })
 }
 
-fn number(rest: &mut &[u8]) -> Option<u64> {
+pub(super) fn number(rest: &mut &[u8]) -> Option<u64> {
     let (first, after) = rest.split_first_chunk()?;
     *rest = after;
     Some(u64::from_be_bytes(*first))

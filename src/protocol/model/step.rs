@@ -44,10 +44,6 @@ impl Model for World {
     type Event = Event;
     const END: &'static str = "I4";
 
-    fn new(setup: &Setup) -> Self {
-        Self::new(setup)
-    }
-
     fn actions(&self, setup: &Setup) -> Vec<Action> {
         actions(self, setup)
     }
